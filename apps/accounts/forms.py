@@ -1,0 +1,13 @@
+from django import forms
+
+from apps.accounts.lifecycle import Scope
+
+
+class TokenForm(forms.Form):
+    name = forms.CharField(max_length=100, help_text="What it is for, so that you can tell it apart")
+    scopes = forms.MultipleChoiceField(
+        choices=[(s.value, s.value) for s in Scope],
+        widget=forms.CheckboxSelectMultiple,
+        initial=["read", "mlflow"],
+    )
+    days = forms.IntegerField(min_value=1, max_value=366, initial=90, label="Valid for (days)")

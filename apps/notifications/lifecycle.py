@@ -1,0 +1,10 @@
+"""What becomes of a mail."""
+
+from enum import StrEnum
+
+
+class DeliveryStatus(StrEnum):
+    QUEUED = "queued"
+    SENT = "sent"  # the mail server took it
+    KEPT = "kept"  # no mail server is configured: it is read in the panel
+    FAILED = "failed"  # given up after several attempts

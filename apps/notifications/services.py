@@ -1,0 +1,116 @@
+"""Tells people by mail: the row is written with the fact, the mail goes out afterwards."""
+
+import logging
+import smtplib
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.core.mail import EmailMultiAlternatives
+from django.db.models import F
+from django.template.loader import render_to_string
+
+from apps.accounts.models import User
+from apps.core import live
+from apps.core.dispatch import wake
+from apps.notifications.lifecycle import DeliveryStatus
+from apps.notifications.models import Delivery, Mute
+
+log = logging.getLogger(__name__)
+MOST_ATTEMPTS = 8
+LEASE = timedelta(seconds=60)
+
+
+def tell(
+    *,
+    users: Iterable[User],
+    kind: str,
+    key: str,
+    subject: str,
+    sentences: Sequence[str],
+    facts: Sequence[tuple[str, str]],
+    link_path: str,
+    button: str,
+    now: datetime,
+) -> int:
+    """It writes one mail for each person who has not muted the kind; returns how many are new.
+
+    Plain text and HTML say the same words. The same `key` is told to a person once.
+    """
+    told = 0
+    muted = set(Mute.objects.filter(kind=kind).values_list("user_id", flat=True))
+    link = settings.PUBLIC_URL + link_path
+    for user in {user.pk: user for user in users}.values():
+        if user.pk in muted:
+            continue
+        words = {
+            "user": user,
+            "subject": subject,
+            "sentences": sentences,
+            "facts": facts,
+            "link": link,
+            "button": button,
+            "kind": kind,
+            "settings_link": settings.PUBLIC_URL + "/mails",
+        }
+        _, new = Delivery.objects.get_or_create(
+            user=user,
+            key=key,
+            defaults={
+                "kind": kind,
+                "subject": subject[:250],
+                "text": render_to_string("notifications/mail.txt", words),
+                "html": render_to_string("notifications/mail.html", words),
+                "link": link,
+                "not_before": now,
+                "created_at": now,
+            },
+        )
+        told += new
+    if told:
+        wake("notifications.sweep")
+        live.publish("mails:all")
+    return told
+
+
+def sweep(*, now: datetime) -> None:
+    """It sends what is due, one by one; a mail that fails is tried again, later each time."""
+    due = Delivery.objects.filter(status=DeliveryStatus.QUEUED, not_before__lte=now)
+    for delivery in due.select_related("user").order_by("pk")[:100]:
+        # The claim: a second sender finds the row not due. It comes back if this one is killed.
+        claimed = due.filter(pk=delivery.pk).update(
+            not_before=now + LEASE, attempts=F("attempts") + 1
+        )
+        if claimed:
+            delivery.refresh_from_db(fields=["attempts"])
+            _send(delivery, now)
+
+
+def _send(delivery: Delivery, now: datetime) -> None:
+    rows = Delivery.objects.filter(pk=delivery.pk, status=DeliveryStatus.QUEUED)
+    if not settings.EMAIL_URL:
+        rows.update(status=DeliveryStatus.KEPT, ended_at=now)
+        return
+    mail = EmailMultiAlternatives(delivery.subject, delivery.text, to=[delivery.user.email])
+    mail.attach_alternative(delivery.html, "text/html")
+    try:
+        mail.send()
+    except (smtplib.SMTPException, OSError) as failure:
+        log.warning("Mail %s not sent: %s", delivery.pk, failure)
+        given_up = delivery.attempts >= MOST_ATTEMPTS
+        rows.update(
+            error=str(failure),
+            status=DeliveryStatus.FAILED if given_up else DeliveryStatus.QUEUED,
+            not_before=now + timedelta(seconds=5 * 2**delivery.attempts),
+            ended_at=now if given_up else None,
+        )
+        return
+    rows.update(status=DeliveryStatus.SENT, ended_at=now, error="")
+
+
+def mute(*, user: User, kind: str) -> None:
+    Mute.objects.get_or_create(user=user, kind=kind)
+
+
+def unmute(*, user: User, kind: str) -> None:
+    Mute.objects.filter(user=user, kind=kind).delete()

@@ -1,0 +1,187 @@
+"""A model's whole deployment policy: one YAML document, checked here, read by every app above.
+
+Pure: no database. Each app reads its own part from the completed document that `parse` returns.
+"""
+
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from apps.core.errors import Refused
+
+HIGHER_IS_BETTER = ("roc_auc", "accuracy", "f1", "precision", "recall", "average_precision", "r2")
+LOWER_IS_BETTER = ("log_loss", "brier", "mae", "rmse")
+Metric = Literal[
+    "roc_auc", "accuracy", "f1", "precision", "recall", "average_precision", "r2",
+    "log_loss", "brier", "mae", "rmse",
+]  # fmt: skip
+
+
+class PolicyRefused(Refused):
+    code = "policy_invalid"
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class MetricThreshold(Part):
+    """The metric on the holdout must be at least (or at most) so much."""
+
+    gate: Literal["metric_threshold"]
+    metric: Metric
+    at_least: float | None = None
+    at_most: float | None = None
+
+    @model_validator(mode="after")
+    def _has_a_limit(self) -> "MetricThreshold":
+        if (self.at_least is None) == (self.at_most is None):
+            raise ValueError("give either at_least or at_most")
+        return self
+
+
+class MetricComparison(Part):
+    """On the same rows it may not be worse than what serves now by more than the tolerance."""
+
+    gate: Literal["metric_comparison"]
+    metric: Metric
+    tolerance: Annotated[float, Field(ge=0)] = 0.0
+
+
+class SchemaCompatible(Part):
+    """Callers of what serves now may not have to change anything."""
+
+    gate: Literal["schema_compatible"]
+
+
+Gate = Annotated[
+    MetricThreshold | MetricComparison | SchemaCompatible, Field(discriminator="gate")
+]
+
+
+class Approvals(Part):
+    required: Annotated[int, Field(ge=0, le=5)] = 1
+    requester_may_approve: bool = False
+    expires_after_hours: Annotated[float, Field(gt=0, le=8760)] = 168
+
+
+class Step(Part):
+    weight: Annotated[float, Field(gt=0, le=100, description="percent of traffic")]
+    hold_seconds: Annotated[float, Field(ge=0, le=604_800)] = 300
+    analysis: bool = True
+
+    @property
+    def weight_permille(self) -> int:
+        return round(self.weight * 10)
+
+
+class Tolerances(Part):
+    """How much worse than the stable revision the candidate may be before it is taken back."""
+
+    min_requests: Annotated[int, Field(ge=1)] = 100
+    error_rate_difference: Annotated[float, Field(ge=0, le=1)] = 0.005
+    latency_ratio: Annotated[float, Field(ge=1)] = 1.5
+    alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.01
+
+
+class RolloutPlan(Part):
+    steps: Annotated[list[Step], Field(min_length=1, max_length=20)] = [
+        Step(weight=10),
+        Step(weight=50),
+        Step(weight=100),
+    ]
+    tolerances: Tolerances = Tolerances()
+    prepare_timeout_seconds: Annotated[float, Field(gt=0, le=7200)] = 300
+
+    @model_validator(mode="after")
+    def _climbs_to_all(self) -> "RolloutPlan":
+        weights = [step.weight for step in self.steps]
+        if weights != sorted(set(weights)):
+            raise ValueError("each step's weight must be larger than the one before")
+        if weights[-1] != 100:
+            raise ValueError("the last step must carry 100 percent")
+        return self
+
+
+class EnvironmentPolicy(Part):
+    enter: Literal["automatic", "on_request"] = "on_request"
+    after: str | None = Field(default=None, description="must have served in this one before")
+    gates: list[Gate] = []
+    approvals: Approvals = Approvals()
+    rollout: RolloutPlan = RolloutPlan()
+    replicas: Annotated[int, Field(ge=1, le=64)] = 1
+
+
+class Document(Part):
+    """version 1 of the policy document."""
+
+    version: Literal[1] = 1
+    holdout: str | None = Field(default=None, description="name of the holdout Dataset")
+    positive_class: str | None = Field(default=None, description="which label the score speaks of")
+    environments: dict[str, EnvironmentPolicy] = {}
+
+    @model_validator(mode="after")
+    def _gates_have_rows(self) -> "Document":
+        for name, environment in self.environments.items():
+            needs = [g.gate for g in environment.gates if g.gate != "schema_compatible"]
+            if needs and not self.holdout:
+                raise ValueError(f"{name}: gate {needs[0]} needs `holdout`, the data set to judge on")
+        return self
+
+
+DEFAULT_TEXT = """\
+# Made by the portal when the model was first seen. Edit it on this page or with
+# PUT /api/v1/models/<name>/policy
+version: 1
+environments:
+  staging:
+    enter: automatic
+    gates:
+      - gate: schema_compatible
+    approvals: {required: 0}
+    rollout:
+      steps: [{weight: 100, hold_seconds: 0, analysis: false}]
+  production:
+    enter: on_request
+    after: staging
+    gates:
+      - gate: schema_compatible
+    approvals: {required: 1}
+    rollout:
+      steps:
+        - {weight: 10, hold_seconds: 300}
+        - {weight: 50, hold_seconds: 300}
+        - {weight: 100, hold_seconds: 300}
+"""
+
+
+def parse(text: str) -> Document:
+    """It reads a policy, completed with defaults.
+
+    Raises: PolicyRefused with the place of every mistake, in words.
+    """
+    try:
+        raw: Any = yaml.safe_load(text)
+    except yaml.YAMLError as broken:
+        raise PolicyRefused(f"The policy is not valid YAML: {broken}") from broken
+    if not isinstance(raw, dict):
+        raise PolicyRefused("The policy must be a mapping with `version` and `environments`")
+    try:
+        return Document.model_validate(raw)
+    except ValidationError as wrong:
+        lines = [f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in wrong.errors()]
+        raise PolicyRefused("The policy has mistakes. " + "; ".join(lines)) from wrong
+
+
+def schema() -> dict[str, Any]:
+    """The JSON schema that editors and CI check a policy with."""
+    return Document.model_json_schema()
+
+
+def frozen_plan(environment: EnvironmentPolicy) -> dict[str, Any]:
+    """The rollout part as a rollout keeps it: weights in thousandths."""
+    plan = environment.rollout.model_dump(mode="json")
+    for kept, step in zip(plan["steps"], environment.rollout.steps, strict=True):
+        kept["weight_permille"] = step.weight_permille
+    return plan

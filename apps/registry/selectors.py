@@ -1,0 +1,42 @@
+"""Questions to the registry."""
+
+from django.db.models import QuerySet
+
+from apps.accounts.selectors import Caller, teams_of
+from apps.registry import policy
+from apps.registry.lifecycle import DatasetRole
+from apps.registry.models import Dataset, Model, Policy, Version
+
+
+def visible_models(user: Caller) -> QuerySet[Model]:
+    return Model.objects.filter(team__in=teams_of(user)).select_related("team")
+
+
+def visible_versions(user: Caller) -> QuerySet[Version]:
+    return Version.objects.filter(model__team__in=teams_of(user)).select_related("model")
+
+
+def search(user: Caller, words: str) -> list[Model]:
+    found = visible_models(user)
+    for word in words.split():
+        found = found.filter(name__icontains=word)
+    return list(found[:50])
+
+
+def policy_of(model: Model) -> Policy:
+    """The policy in force. Every model has one from the moment it is first seen."""
+    return model.policies.order_by("-number")[0]
+
+
+def document_of(model: Model) -> policy.Document:
+    return policy.Document.model_validate(policy_of(model).document)
+
+
+def holdout_of(model: Model) -> Dataset | None:
+    """The newest data set of the name that the policy judges on."""
+    name = document_of(model).holdout
+    return (
+        model.datasets.filter(name=name, role=DatasetRole.HOLDOUT).order_by("-pk").first()
+        if name
+        else None
+    )

@@ -1,0 +1,28 @@
+import logging
+
+from celery import shared_task
+from django.utils import timezone
+
+from apps.core.errors import Unavailable
+from apps.registry import services
+from apps.registry.lifecycle import Source
+
+log = logging.getLogger(__name__)
+
+
+@shared_task(name="registry.register")
+def register(name: str, number: int, seen_by: str) -> None:
+    try:
+        services.register_version(
+            name=name, number=number, seen_by=Source(seen_by), now=timezone.now()
+        )
+    except Unavailable as down:  # the sweep finds the version when MLflow is back
+        log.warning("%s v%s not taken yet: %s", name, number, down.message)
+
+
+@shared_task(name="registry.sweep")
+def sweep() -> None:
+    try:
+        services.sweep(now=timezone.now())
+    except Unavailable as down:
+        log.warning("No sweep: %s", down.message)

@@ -1,0 +1,135 @@
+from datetime import datetime, timedelta
+from typing import ClassVar
+
+from django.db import models
+from django.db.models import F, Q
+from django.urls import reverse
+
+from apps.promotions.models import Promotion
+from apps.rollouts.lifecycle import Decision, Phase, State, Step, Wish
+from apps.serving.models import Endpoint, Revision
+
+LONG_AGO = datetime.fromisoformat("2000-01-01T00:00:00+00:00")
+FINAL = [phase.value for phase in Phase if phase.is_final]
+
+
+class RolloutQuerySet(models.QuerySet["Rollout"]):
+    def moving(self) -> "RolloutQuerySet":
+        return self.exclude(phase__in=FINAL)
+
+    def due(self, now: datetime) -> "RolloutQuerySet":
+        awake = Q(wake_at=None) | Q(wake_at__lte=now)
+        return self.moving().filter(awake, lease_until__lte=now)
+
+
+class Rollout(models.Model):
+    """A candidate on its way to an endpoint's traffic. Steps are fixed at the start."""
+
+    endpoint = models.ForeignKey(Endpoint, on_delete=models.CASCADE, related_name="rollouts")
+    promotion = models.OneToOneField(Promotion, on_delete=models.PROTECT, related_name="rollout")
+    candidate = models.ForeignKey(Revision, on_delete=models.PROTECT, related_name="+")
+    stable = models.ForeignKey(Revision, null=True, on_delete=models.PROTECT, related_name="+")
+    plan = models.JSONField()  # the policy's rollout part: steps, tolerances
+    created_at = models.DateTimeField()
+
+    # What people asked for: written by services.
+    pause_wanted = models.BooleanField(default=False)
+    abort_wanted = models.BooleanField(default=False)
+    abort_reason = models.TextField(blank=True)
+
+    # What we decided: written by record().
+    phase = models.CharField(
+        max_length=12, choices=[(p.value, p.value) for p in Phase], default=Phase.PREPARING
+    )
+    step = models.PositiveSmallIntegerField(default=0)
+    reached_at = models.DateTimeField(null=True)
+    weight = models.PositiveSmallIntegerField(default=0)  # thousandths
+    reason = models.TextField(blank=True)
+    wake_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+    evidence = models.JSONField(default=dict)  # what the last analysis saw
+
+    revision = models.PositiveIntegerField(default=0)  # a stale write finds no row
+    lease_until = models.DateTimeField(default=LONG_AGO)
+
+    objects = RolloutQuerySet.as_manager()
+
+    class Meta:
+        ordering: ClassVar = ["-pk"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["endpoint"],
+                condition=~Q(phase__in=["succeeded", "reverted"]),
+                name="rollout_one_moving",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"rollout of {self.candidate.version} to {self.endpoint.environment}"
+
+    def get_absolute_url(self) -> str:
+        return reverse("rollout", args=[self.pk])
+
+    @property
+    def owning_team_id(self) -> int:
+        return self.endpoint.owning_team_id
+
+    @property
+    def steps(self) -> list[Step]:
+        return [
+            Step(
+                weight=step["weight_permille"],
+                hold=timedelta(seconds=step["hold_seconds"]),
+                analysis=step["analysis"],
+            )
+            for step in self.plan["steps"]
+        ]
+
+    @property
+    def state(self) -> State:
+        return State(Phase(self.phase), self.step, self.reached_at)
+
+    @property
+    def wish(self) -> Wish:
+        return Wish(self.pause_wanted, self.abort_wanted, self.abort_reason)
+
+    def claim(self, now: datetime, *, seconds: int = 30) -> bool:
+        """One worker at a time. The lease outlives every timeout of a backend call."""
+        mine = {"lease_until": now + timedelta(seconds=seconds)}
+        return type(self).objects.filter(pk=self.pk, lease_until__lte=now).update(**mine) == 1
+
+    def record(self, decision: Decision, *, evidence: dict[str, object], now: datetime) -> bool:
+        """Write the decision, unless a person or another worker wrote since this row was read."""
+        state = decision.state
+        changes: dict[str, object] = {
+            "phase": state.phase,
+            "step": state.step,
+            "reached_at": state.reached_at,
+            "weight": decision.weight,
+            "reason": decision.reason,
+            "wake_at": decision.wake_at,
+            "evidence": evidence,
+        }
+        if state.phase.is_final:
+            changes["finished_at"] = now
+        rows = type(self).objects.filter(pk=self.pk, revision=self.revision)
+        return rows.update(revision=F("revision") + 1, **changes) == 1
+
+
+class Observation(models.Model):
+    """One line of a rollout's story: a step reached, a verdict changed, traffic moved."""
+
+    rollout = models.ForeignKey(Rollout, on_delete=models.CASCADE, related_name="observations")
+    at = models.DateTimeField()
+    phase = models.CharField(max_length=12)
+    step = models.PositiveSmallIntegerField()
+    weight = models.PositiveSmallIntegerField()
+    verdict = models.CharField(max_length=10)
+    reason = models.TextField()
+    evidence = models.JSONField(default=dict)
+
+    class Meta:
+        ordering: ClassVar = ["pk"]
+
+    def __str__(self) -> str:
+        return self.reason

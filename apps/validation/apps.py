@@ -1,0 +1,5 @@
+from django.apps import AppConfig
+
+
+class ValidationConfig(AppConfig):
+    name = "apps.validation"

@@ -1,0 +1,1 @@
+"""The roof: settings, urls, the embedded stack. Nothing imports it but the processes themselves."""

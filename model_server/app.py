@@ -1,0 +1,237 @@
+"""It answers HTTP requests for one model: health, metadata and inference."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from model_server import __version__
+from model_server.answers import dumps
+from model_server.capture import Capture, Record
+from model_server.errors import BadRequest, NotAllowed, NotFound, TooLarge
+from model_server.formats import Format, Served, v2
+from model_server.formats.scoring import Scoring
+from model_server.formats.v1 import V1
+from model_server.formats.v2 import V2
+from model_server.loading import LoadedModel
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+MAX_BODY_BYTES = 16 << 20
+MAX_ID_BYTES = 256
+CLIENT_GONE = 499
+
+
+@dataclass(frozen=True)
+class Identity:
+    """It says which revision this process serves."""
+
+    endpoint: str
+    environment: str
+    revision: str
+    version: str
+    digest: str
+    replica: str
+
+
+class _Gone(Exception):
+    """It says that the caller left before its body was read."""
+
+
+class _Request:
+    """It is what the headers of one request say."""
+
+    def __init__(self, scope: Scope) -> None:
+        found: dict[bytes, bytes] = dict(scope["headers"])
+        given = found.get(b"x-request-id", b"")
+        # A longer id would only serve to bloat logs and captures.
+        usable = 0 < len(given) <= MAX_ID_BYTES
+        self.id = given if usable else str(uuid.uuid4()).encode()
+        self.caller = found.get(b"x-caller", b"")[:MAX_ID_BYTES].decode("latin-1")
+        self.shadow = b"x-shadow" in found
+        length = found.get(b"content-length", b"")
+        self.length = int(length) if length.isdigit() else None
+        self.is_binary = b"inference-header-content-length" in found
+
+
+class App:
+    """It is the ASGI application around one loaded model."""
+
+    def __init__(self, model: LoadedModel, identity: Identity, capture: Capture) -> None:
+        self.model = model
+        self.identity = identity
+        self.capture = capture
+        self.is_draining: Callable[[], bool] = lambda: False
+        self.served = 0
+        self.in_flight = 0
+        self._about = Served(identity.endpoint, identity.version, model.card.predict_fn)
+        self._headers = [
+            (b"content-type", b"application/json"),
+            (b"x-model-version", identity.version.encode()),
+            (b"x-revision", identity.revision.encode()),
+        ]
+        name = identity.endpoint
+        self._inference: dict[str, Format] = {
+            f"/v2/models/{name}/infer": V2(),
+            f"/v2/models/{name}/versions/{identity.version}/infer": V2(),
+            f"/v1/models/{name}:predict": V1(),
+            "/invocations": Scoring(),
+        }
+        model_paths = (f"/v2/models/{name}", f"/v2/models/{name}/versions/{identity.version}")
+        self._reading: dict[str, Callable[[], tuple[int, dict[str, Any]]]] = {
+            "/ready": self._ready,
+            "/stats": self._stats,
+            "/v2": lambda: (
+                200,
+                {"name": "model_server", "version": __version__, "extensions": []},
+            ),
+            "/v2/health/live": lambda: (200, {"live": True}),
+            "/v2/health/ready": self._ready,
+            f"/v1/models/{name}": lambda: (200, {"name": name, "ready": not self.is_draining()}),
+            **{path: lambda: (200, v2.metadata(model.card, self._about)) for path in model_paths},
+            **{path + "/ready": self._ready for path in model_paths},
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """It answers one request."""
+        request = _Request(scope)
+        path, method = scope["path"], scope["method"]
+        format = self._inference.get(path)
+        if format is not None and method == "POST":
+            await self._infer(format, request, receive, send)
+            return
+        status, body = self._read(path, method)
+        await self._send(send, request, status, dumps(body))
+
+    def _read(self, path: str, method: str) -> tuple[int, dict[str, Any]]:
+        if path in self._inference:
+            return NotAllowed.status, {"error": f"{path} takes POST"}
+        answer = self._reading.get(path)
+        if answer is None:
+            return NotFound.status, {"error": f"nothing is served at {path}"}
+        if method not in ("GET", "HEAD"):
+            return NotAllowed.status, {"error": f"{path} takes GET"}
+        return answer()
+
+    async def _infer(self, format: Format, request: _Request, receive: Receive, send: Send) -> None:
+        at, start = time.time_ns() // 1000, time.perf_counter_ns()
+        self.in_flight += 1
+        parts: list[bytes] = []
+        is_json, failed = False, ""
+        try:
+            try:
+                await _receive_body(request, receive, parts)
+                content = b"".join(parts)
+                parsed = _parsed(content, request)
+                is_json = True
+                status, answer, failed = self._answer(format, parsed)
+            except BadRequest as error:
+                status, answer = error.status, format.error(error.status, str(error))
+                failed = _named(error)
+            except _Gone:
+                status, answer, failed = CLIENT_GONE, b"null", "ClientGone: left before its body"
+            self.served += 1
+            self.capture.add(
+                Record(
+                    id=request.id.decode("latin-1"),
+                    ts=at,
+                    status=status,
+                    us=(time.perf_counter_ns() - start) // 1000,
+                    format=format.name,
+                    caller=request.caller,
+                    shadow=request.shadow,
+                    request=b"".join(parts),
+                    is_json=is_json,
+                    response=answer,
+                    error=failed,
+                )
+            )
+            if status != CLIENT_GONE:
+                await self._send(send, request, status, answer)
+        finally:
+            self.in_flight -= 1
+
+    def _answer(self, format: Format, body: Any) -> tuple[int, bytes, str]:
+        if not isinstance(body, dict):
+            raise BadRequest("the body must be a JSON object")
+        asked = format.parse(body, self.model.card.signature)
+        try:
+            data = self.model.prepare(asked.payload)
+        except BadRequest:
+            raise
+        except Exception as error:  # a value that no check foresaw is still the caller's
+            raise BadRequest(f"the input cannot be read: {_named(error)}") from error
+        try:
+            result = self.model.call(data, asked.params)
+            return 200, format.render(result, asked, self._about), ""
+        # A model may raise anything, and one that calls sys.exit() must not stop the server.
+        except (Exception, SystemExit) as error:  # noqa: BLE001
+            failed = _named(error)
+            return 500, format.error(500, f"the model failed: {failed}"), failed
+
+    async def _send(self, send: Send, request: _Request, status: int, body: bytes) -> None:
+        headers = [
+            *self._headers,
+            (b"x-request-id", request.id),
+            (b"content-length", b"%d" % len(body)),
+        ]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    def _ready(self) -> tuple[int, dict[str, Any]]:
+        ready = not self.is_draining()
+        return 200 if ready else 503, {
+            "ready": ready,
+            "digest": self.identity.digest,
+            "version": self.identity.version,
+            "revision": self.identity.revision,
+            "endpoint": self.identity.endpoint,
+        }
+
+    def _stats(self) -> tuple[int, dict[str, Any]]:
+        return 200, {
+            "served": self.served,
+            "in_flight": self.in_flight,
+            "dropped": self.capture.dropped,
+            "written": self.capture.written,
+            "unknown_columns": self.model.unknown_columns,
+        }
+
+
+async def _receive_body(request: _Request, receive: Receive, parts: list[bytes]) -> None:
+    limit = TooLarge(f"the body is over the limit of {MAX_BODY_BYTES} bytes")
+    if request.length is not None and request.length > MAX_BODY_BYTES:
+        raise limit
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise _Gone
+        part = message.get("body", b"")
+        parts.append(part)
+        size += len(part)
+        if size > MAX_BODY_BYTES:
+            raise limit
+        if not message.get("more_body"):
+            return
+
+
+def _parsed(content: bytes, request: _Request) -> Any:
+    if request.is_binary:
+        raise BadRequest("binary tensors are not served here, send JSON tensors")
+    try:
+        return orjson.loads(content)
+    except orjson.JSONDecodeError as error:
+        raise BadRequest(f"the body is not valid JSON: {error}") from None
+
+
+def _named(error: BaseException) -> str:
+    text = f"{type(error).__name__}: {error}"
+    return text if len(text) <= 500 else text[:497] + "..."

@@ -1,0 +1,1 @@
+"""It holds the commands of the command line, one module each."""

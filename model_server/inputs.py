@@ -1,0 +1,159 @@
+"""It builds the object a model is given: an array, a DataFrame, or tensors."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from model_server.enforce import Checked
+from model_server.errors import BadRequest
+from model_server.mlmodel import Column, Tensor
+from model_server.payload import Named, Payload
+
+NUMERIC: dict[str, type[np.generic]] = {
+    "double": np.float64,
+    "float": np.float32,
+    "long": np.int64,
+    "integer": np.int32,
+    "boolean": np.bool_,
+}
+
+
+def is_numeric(columns: tuple[Column, ...]) -> bool:
+    """It tells whether an array can hold these columns without losing what they mean."""
+    return bool(columns) and all(column.type in NUMERIC for column in columns)
+
+
+def _cell_dtype(column: Column) -> np.dtype[Any]:
+    dtype = np.dtype(NUMERIC[column.type])
+    # An optional integer may be null, which only a float can say.
+    return dtype if column.required or dtype.kind == "f" else np.dtype(np.float64)
+
+
+class Matrix:
+    """It builds one array of the type that a DataFrame of the same columns would have."""
+
+    def __init__(self, columns: tuple[Column, ...]) -> None:
+        self._cells = [_cell_dtype(column) for column in columns]
+        self._dtype = np.result_type(*self._cells)
+        self._narrow = [cell.kind == "f" and cell != self._dtype for cell in self._cells]
+
+    def build(self, checked: Checked) -> npt.NDArray[Any]:
+        """It fills the array column by column, rounding each to its declared precision."""
+        matrix = np.empty((checked.rows, len(self._cells)), dtype=self._dtype)
+        for position, values in enumerate(checked.columns.values()):
+            if self._narrow[position]:
+                matrix[:, position] = np.array(values, dtype=self._cells[position])
+            else:
+                matrix[:, position] = values
+        return matrix
+
+
+class Frame:
+    """It builds a DataFrame with the signature's types; pandas is imported only for it."""
+
+    def __init__(self, columns: tuple[Column, ...]) -> None:
+        # Optional in a model's environment: a purely numeric model may come without pandas.
+        self._pandas: Any = importlib.import_module("pandas")
+        self._columns = {column.name: column for column in columns}
+        self._text = "str" if int(self._pandas.__version__.split(".")[0]) >= 3 else object
+
+    def build(self, checked: Checked) -> Any:
+        """It turns the checked columns into a DataFrame in the signature's order."""
+        return self._pandas.DataFrame(
+            {name: self._series(name, values) for name, values in checked.columns.items()}
+        )
+
+    def loose(self, payload: Named) -> Any:
+        """It turns named columns into a DataFrame as they are, for a model without signature."""
+        return self._pandas.DataFrame(payload.columns)
+
+    def _series(self, name: str, values: list[Any]) -> Any:
+        column = self._columns[name]
+        if column.type in NUMERIC:
+            if column.type == "boolean" and None in values:
+                return np.array(values, dtype=object)
+            return np.array(
+                values, dtype=_cell_dtype(column) if None in values else NUMERIC[column.type]
+            )
+        if column.type == "datetime":
+            return np.array(values, dtype="datetime64[ns]")
+        if column.type == "string":
+            # Missing text must look as it did in training: NaN in pandas 3, None before.
+            return self._pandas.Series(values, dtype=self._text)
+        return self._pandas.Series(values, dtype=object)
+
+
+class Tensors:
+    """It builds the array, or the arrays by name, of a tensor signature."""
+
+    def __init__(self, tensors: tuple[Tensor, ...]) -> None:
+        self._tensors = tensors
+
+    def build(self, payload: Payload) -> Any:
+        """It checks each tensor's type and shape."""
+        if len(self._tensors) == 1:
+            tensor = self._tensors[0]
+            values = self._single(tensor, payload)
+            array = _array(tensor, values)
+            return array if tensor.name is None else {tensor.name: array}
+        if not isinstance(payload, Named):
+            names = ", ".join(str(tensor.name) for tensor in self._tensors)
+            raise BadRequest(f"the request must name its tensors: {names}")
+        found: dict[str, npt.NDArray[Any]] = {}
+        for tensor in self._tensors:
+            if str(tensor.name) not in payload.columns:
+                raise BadRequest(f"tensor {tensor.name!r} is missing")
+            found[str(tensor.name)] = _array(tensor, payload.columns[str(tensor.name)])
+        return found
+
+    def _single(self, tensor: Tensor, payload: Payload) -> list[Any]:
+        if not isinstance(payload, Named):
+            return payload.values
+        if tensor.name is not None and tensor.name in payload.columns:
+            return payload.columns[tensor.name]
+        return [list(row) for row in zip(*payload.columns.values(), strict=True)]
+
+
+def loose(payload: Payload) -> Any:
+    """It builds what a model without a signature gets: a DataFrame for names, else an array."""
+    if isinstance(payload, Named):
+        return Frame(()).loose(payload)
+    return np.array(payload.values)
+
+
+def _array(tensor: Tensor, values: list[Any]) -> npt.NDArray[Any]:
+    label = "the input" if tensor.name is None else f"tensor {tensor.name!r}"
+    try:
+        raw = np.array(values)
+    except ValueError:
+        raise BadRequest(f"{label} must be a full array, its rows differ in length") from None
+    wanted = np.dtype(tensor.dtype)
+    if not raw.size:
+        raise BadRequest("the request has no rows")
+    shape = tensor.shape
+    fits = len(shape) == raw.ndim and all(
+        length in (-1, found) for length, found in zip(shape, raw.shape, strict=True)
+    )
+    if not fits:
+        raise BadRequest(f"{label} must have shape {list(shape)}, got {list(raw.shape)}")
+    if not _holds(wanted, raw):
+        raise BadRequest(f"{label} must be {tensor.dtype}, got other values")
+    return raw.astype(wanted)
+
+
+def _holds(wanted: np.dtype[Any], raw: npt.NDArray[Any]) -> bool:
+    kind = raw.dtype.kind
+    if wanted.kind in "OUS":
+        return True
+    if wanted.kind == "f" and kind == "O":
+        # Nulls make the array one of objects; every other value must still be a number.
+        return {type(value) for value in raw.flat} <= {int, float, type(None)}
+    if wanted.kind in "iu":
+        if kind == "f":
+            return bool(np.all(raw == np.floor(raw)) and np.all(np.abs(raw) < 2.0**63))
+        return kind in "iu"
+    return kind in {"f": "iuf", "b": "b"}.get(wanted.kind, wanted.kind)

@@ -1,0 +1,126 @@
+"""It runs the application on a unix socket until it is told to stop, then drains."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import signal
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+import uvicorn
+
+from model_server.app import App, Identity
+from model_server.bundle import Bundle
+from model_server.capture import Capture
+from model_server.errors import described
+from model_server.loading import LoadedModel, example_payload, load
+from model_server.log import event
+
+DRAIN_SECONDS = 20
+# The gateway closes idle connections; if this side did, it would cut off a request on its way.
+IDLE_SECONDS = 2 * 60 * 60
+BACKLOG = 2048
+
+
+@dataclass(frozen=True)
+class Place:
+    """It says where a server listens and where it captures."""
+
+    socket: Path
+    spool: Path
+
+
+def bind(path: Path) -> socket.socket:
+    """It binds a unix socket in one step, replacing what a dead predecessor left."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    fresh = path.with_name(f"{path.name}.{os.getpid()}")
+    fresh.unlink(missing_ok=True)
+    bound.bind(str(fresh))
+    fresh.chmod(0o660)
+    fresh.rename(path)
+    return bound
+
+
+def run(bundle: Bundle, identity: Identity, place: Place, shared: socket.socket | None) -> int:
+    """It loads the model, warms it up, serves until SIGTERM, and returns the exit code."""
+    # Before there is anything to drain, a stop simply ends the process.
+    signal.signal(signal.SIGTERM, _leave)
+    try:
+        model = load(bundle.model)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - loading runs the model's own code
+        event("model_not_loaded", **described(error, stage="load"))
+        return 1
+    warm_up(model)
+    capture = Capture(place.spool, revision=identity.revision, replica=identity.replica)
+    app = App(model, identity, capture)
+    server = uvicorn.Server(_config(app))
+    app.is_draining = lambda: server.should_exit
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        server.should_exit = True
+
+    # Uvicorn raises the signal again at its end, to the handlers that stood here before.
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    gc.collect()
+    # What is loaded stays; walking over it in every collection would cost tens of milliseconds.
+    gc.freeze()
+    capture.start()
+    bound = shared or bind(place.socket)
+    inode = place.socket.stat().st_ino
+    event("serving", socket=place.socket.name, loader=model.loader, pid=os.getpid())
+    try:
+        server.run(sockets=[bound])
+    finally:
+        capture.close()
+        if shared is None:
+            unlink_own(place.socket, inode)
+    event("stopped", served=app.served, dropped=capture.dropped, written=capture.written)
+    return 0
+
+
+def warm_up(model: LoadedModel) -> None:
+    """It answers the saved input example once, so that no caller pays for first-time work."""
+    try:
+        example = example_payload(model.card)
+        if example is not None:
+            payload, params = example
+            model.call(model.prepare(payload), params)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a bad example is no reason to be down
+        event("warm_up_failed", **described(error, stage="example"))
+
+
+def unlink_own(path: Path, inode: int) -> None:
+    """It removes the socket unless a successor has already put its own there."""
+    with contextlib.suppress(FileNotFoundError):
+        if path.stat().st_ino == inode:
+            path.unlink()
+
+
+def _config(app: App) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_level="warning",
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=IDLE_SECONDS,
+        timeout_graceful_shutdown=DRAIN_SECONDS,
+    )
+
+
+def _leave(number: int, frame: FrameType | None) -> NoReturn:
+    sys.exit(0)

@@ -1,0 +1,177 @@
+"""It logs the real models that the tests serve."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from mlflow.models import ModelSignature, infer_signature
+from mlflow.types import ColSpec, Schema
+from mlflow.types.schema import AnyType
+from sklearn.base import BaseEstimator
+from sklearn.compose import ColumnTransformer, make_column_transformer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+ROWS = 60
+REQUIREMENTS = ["scikit-learn", "cloudpickle", "skops"]
+
+
+def flights() -> pd.DataFrame:
+    """It makes a small table of all the types that callers send."""
+    rng = np.random.default_rng(7)
+    return pd.DataFrame(
+        {
+            "distance": rng.uniform(100, 2500, ROWS).round(1),
+            "hour": rng.integers(5, 23, ROWS),
+            "carrier": rng.choice(["AA", "DL", "UA"], ROWS),
+            "at": pd.date_range("2013-01-01", periods=ROWS, freq="h"),
+            "weekend": rng.random(ROWS) < 0.3,
+        }
+    )
+
+
+def late() -> np.ndarray[Any, Any]:
+    """It says which of the flights were late."""
+    return np.array([0, 1, 1] * (ROWS // 3))
+
+
+def numeric_model() -> LogisticRegression:
+    """It fits a model of two numeric columns on a DataFrame."""
+    return LogisticRegression(max_iter=500).fit(flights()[["distance", "hour"]], late())
+
+
+def mixed_model() -> Pipeline:
+    """It fits a pipeline that picks numeric and text columns by name."""
+    pick: ColumnTransformer = make_column_transformer(
+        (OneHotEncoder(handle_unknown="error"), ["carrier"]),
+        (StandardScaler(), ["distance", "hour"]),
+    )
+    return make_pipeline(pick, LogisticRegression(max_iter=500)).fit(flights(), late())
+
+
+def save_numeric(path: Path) -> None:
+    """It saves the numeric model in skops, MLflow's default form."""
+    frame = flights()[["distance", "hour"]]
+    model = numeric_model()
+    _save(model, path, _inferred(frame, model.predict(frame)), frame.head(3))
+
+
+def save_mixed(path: Path) -> None:
+    """It saves the pipeline with predict_proba as what answers."""
+    frame = flights()
+    model = mixed_model()
+    _save(
+        model,
+        path,
+        _inferred(frame, model.predict_proba(frame)),
+        frame.head(3),
+        pyfunc_predict_fn="predict_proba",
+        serialization_format="cloudpickle",
+    )
+
+
+def reordered_model() -> Pipeline:
+    """It fits a pipeline that picks numeric columns by name."""
+    pick = make_column_transformer((StandardScaler(), ["distance"]), ("passthrough", ["hour"]))
+    frame = flights()[["distance", "hour"]]
+    return make_pipeline(pick, LogisticRegression(max_iter=500)).fit(frame, late())
+
+
+def save_reordered(path: Path) -> None:
+    """It saves a model whose signature names the columns in another order than its fit."""
+    frame = flights()[["distance", "hour"]]
+    model = reordered_model()
+    swapped = frame[["hour", "distance"]]
+    signature = _inferred(swapped, model.predict(frame))
+    _save(
+        model,
+        path,
+        signature,
+        swapped.head(2),
+        pyfunc_predict_fn="predict_proba",
+        serialization_format="cloudpickle",
+    )
+
+
+def save_unruly(path: Path) -> None:
+    """It saves an estimator that does what its input says: fail, exit, or wait for a file."""
+
+    class Unruly(BaseEstimator):  # type: ignore[misc]
+        n_features_in_ = 1
+
+        def fit(self, values: Any, target: Any = None) -> Any:
+            return self
+
+        def predict(self, values: Any) -> Any:
+            import os
+            import pathlib
+            import time
+
+            wish = values[0][0]
+            if wish == 1:
+                raise ValueError("carrier was never seen")
+            if wish == 2:
+                raise SystemExit(9)
+            if wish == 3:
+                gate = pathlib.Path(os.environ["GATE"])
+                gate.with_suffix(".entered").touch()
+                while not gate.exists():
+                    time.sleep(0.01)
+            if wish == 4:
+                return [object()]
+            return values[:, 0]
+
+    signature = ModelSignature(Schema([ColSpec("double", "wish")]))
+    _save(Unruly(), path, signature, None, serialization_format="cloudpickle")
+
+
+def save_pyfunc(path: Path) -> None:
+    """It saves a Python model that returns a table, as a flavor of its own would."""
+    import mlflow.pyfunc
+
+    class Doubler(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+        def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
+            return model_input.assign(twice=model_input["value"] * 2)[["name", "twice"]]
+
+    signature = ModelSignature(Schema([ColSpec("double", "value"), ColSpec("string", "name")]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        mlflow.pyfunc.save_model(
+            path, python_model=Doubler(), signature=signature, pip_requirements=REQUIREMENTS
+        )
+
+
+def save_unsigned(path: Path) -> None:
+    """It saves the pipeline as MLflow does when it cannot infer a schema."""
+    signature = ModelSignature(Schema([ColSpec(AnyType())]))
+    _save(mixed_model(), path, signature, None, serialization_format="cloudpickle")
+
+
+def _inferred(frame: pd.DataFrame, answers: Any) -> ModelSignature:
+    # It warns about integer columns, and where warnings are errors it infers nothing at all.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return infer_signature(frame, answers)
+
+
+def _save(
+    model: Any, path: Path, signature: ModelSignature, example: Any, **options: Any
+) -> None:
+    import mlflow.sklearn
+
+    # Logging warns about integer columns and pickles; neither is what is tested here.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        mlflow.sklearn.save_model(
+            model,
+            path,
+            signature=signature,
+            input_example=example,
+            pip_requirements=REQUIREMENTS,
+            **options,
+        )
