@@ -231,7 +231,7 @@ def main() -> None:
     """It sends until it is stopped and prints a summary as one line of JSON."""
     tally = asyncio.run(send_all(arguments()))
     summary = {name: getattr(tally, name) for name in ("sent", "answered", "lost", "skipped")}
-    print(json.dumps(summary))  # noqa: T201
+    print(json.dumps(summary))
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ def run(pipeline: Pipeline, tables: flights.Tables, *, author: str, about: str) 
         "run_id": active.info.run_id,
         "metrics": metrics,
     }
-    print(json.dumps(summary))  # noqa: T201
+    print(json.dumps(summary))
 
 
 def score(pipeline: Pipeline, holdout: Any) -> dict[str, float]:

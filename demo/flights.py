@@ -137,7 +137,7 @@ def main() -> None:
     directory = directory_argument()
     tables = load(directory)
     rows = {part: len(getattr(tables, part)) for part in ("training", "holdout", "live")}
-    print(json.dumps({"directory": str(directory), "rows": rows}))  # noqa: T201
+    print(json.dumps({"directory": str(directory), "rows": rows}))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ import gc
 import os
 import signal
 import socket
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -50,8 +49,7 @@ def bind(path: Path) -> socket.socket:
 
 def run(bundle: Bundle, identity: Identity, place: Place, shared: socket.socket | None) -> int:
     """It loads the model, warms it up, serves until SIGTERM, and returns the exit code."""
-    # Before there is anything to drain, a stop simply ends the process.
-    signal.signal(signal.SIGTERM, _leave)
+    leave_on_stop()
     try:
         model = load(bundle.model)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - loading runs the model's own code
@@ -84,6 +82,11 @@ def run(bundle: Bundle, identity: Identity, place: Place, shared: socket.socket 
             unlink_own(place.socket, inode)
     event("stopped", served=app.served, dropped=capture.dropped, written=capture.written)
     return 0
+
+
+def leave_on_stop() -> None:
+    """It lets a stop end the process at once, while there is nothing to drain yet."""
+    signal.signal(signal.SIGTERM, _leave)
 
 
 def warm_up(model: LoadedModel) -> None:
@@ -123,4 +126,5 @@ def _config(app: App) -> uvicorn.Config:
 
 
 def _leave(number: int, frame: FrameType | None) -> NoReturn:
-    sys.exit(0)
+    # An exception would surface inside whatever the model runs while it loads, and be caught.
+    os._exit(0)

@@ -4,7 +4,9 @@ from apps.accounts.lifecycle import Scope
 
 
 class TokenForm(forms.Form):
-    name = forms.CharField(max_length=100, help_text="What it is for, so that you can tell it apart")
+    name = forms.CharField(
+        max_length=100, help_text="What it is for, so that you can tell it apart"
+    )
     scopes = forms.MultipleChoiceField(
         choices=[(s.value, s.value) for s in Scope],
         widget=forms.CheckboxSelectMultiple,

@@ -36,8 +36,8 @@ def start(*, version: Version, actor: User | None, now: datetime) -> Build:
     longer has the version.
     """
     # The lock gives two starts at once one number each.
-    version = Version.objects.select_for_update(of=("self",)).select_related("model").get(
-        pk=version.pk
+    version = (
+        Version.objects.select_for_update(of=("self",)).select_related("model").get(pk=version.pk)
     )
     if version.gone_at is not None:
         raise BuildRefused(f"MLflow no longer has {version}, so it cannot be built", "version_gone")
@@ -127,8 +127,10 @@ def succeed(*, build: Build, running: jobs.Running, now: datetime) -> None:
 @transaction.atomic
 def end(build_id: int, status: Status, reason: str) -> None:
     """It writes down that the build's job ended without success, and tells who registered it."""
-    build = Build.objects.select_for_update(of=("self",)).select_related("version__model").get(
-        pk=build_id
+    build = (
+        Build.objects.select_for_update(of=("self",))
+        .select_related("version__model")
+        .get(pk=build_id)
     )
     if BuildStatus(build.status).is_final:
         return

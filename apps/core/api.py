@@ -36,9 +36,7 @@ class Pages(CursorPagination):
 
     def get_paginated_response(self, data: Any) -> Response:
         return Response(
-            OrderedDict(
-                next=self.get_next_link(), previous=self.get_previous_link(), results=data
-            )
+            OrderedDict(next=self.get_next_link(), previous=self.get_previous_link(), results=data)
         )
 
 

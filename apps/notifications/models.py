@@ -46,9 +46,7 @@ class Mute(models.Model):
     kind = models.CharField(max_length=60)
 
     class Meta:
-        constraints: ClassVar = [
-            models.UniqueConstraint(fields=["user", "kind"], name="mute_once")
-        ]
+        constraints: ClassVar = [models.UniqueConstraint(fields=["user", "kind"], name="mute_once")]
 
     def __str__(self) -> str:
         return f"{self.user_id} mutes {self.kind}"

@@ -23,30 +23,16 @@ def decide(asked: Asked, now: datetime) -> Decision:
 
     no = _first_rejection(asked)
     if no is not None:
-        return Decision(Status.REJECTED, f"Rejected by {no.name or 'an approver'}")
+        who = no.name or "an approver"
+        return Decision(Status.REJECTED, f"Rejected by {who}: {no.words}".removesuffix(": "))
     if asked.gates is GateState.FAILED:
         return Decision(Status.REFUSED, asked.gates_reason)
     if asked.gates is GateState.RUNNING:
         # A waiting request never goes back to checking; it only says what it waits for.
         return Decision(status, "Its checks run")
-
-    needed = asked.rules.approvals
-    if needed == 0:
-        if asked.gates is GateState.PASSED:
-            return Decision(Status.APPROVED, "Approved by the policy: every check passed")
-        return Decision(
-            Status.REFUSED, f"{asked.gates_reason}; the policy asks nobody who could judge it"
-        )
-    if status is Status.WAITING and now >= asked.requested_at + lifetime(asked):
-        hours = f"{asked.rules.expires_after_hours:g}"
-        return Decision(Status.EXPIRED, f"Nobody decided within {hours} hours; request again")
-
-    yes = supporters(asked)
-    # An answer given while the checks ran would be one about checks that nobody had read yet.
-    if status is Status.WAITING and len(yes) >= needed:
-        names = " and ".join(given.name or "an approver" for given in yes)
-        return Decision(Status.APPROVED, f"Approved by {names}")
-    return Decision(Status.WAITING, _waiting_for(asked, len(yes)))
+    if asked.rules.approvals == 0:
+        return _by_policy(asked)
+    return _by_people(asked, now)
 
 
 def supporters(asked: Asked) -> list[Given]:
@@ -59,6 +45,26 @@ def supporters(asked: Asked) -> list[Given]:
         if not is_own or asked.rules.requester_may_approve:
             counted.setdefault(given.user_id, given)
     return list(counted.values())
+
+
+def _by_policy(asked: Asked) -> Decision:
+    if asked.gates is GateState.PASSED:
+        return Decision(Status.APPROVED, "Approved by the policy: every check passed")
+    return Decision(
+        Status.REFUSED, f"{asked.gates_reason}; the policy asks nobody who could judge it"
+    )
+
+
+def _by_people(asked: Asked, now: datetime) -> Decision:
+    if asked.status is Status.WAITING and now >= asked.requested_at + lifetime(asked):
+        hours = f"{asked.rules.expires_after_hours:g}"
+        return Decision(Status.EXPIRED, f"Nobody decided within {hours} hours; request again")
+    yes = supporters(asked)
+    # An answer given while the checks ran would be one about checks that nobody had read yet.
+    if asked.status is Status.WAITING and len(yes) >= asked.rules.approvals:
+        names = " and ".join(given.name or "an approver" for given in yes)
+        return Decision(Status.APPROVED, f"Approved by {names}")
+    return Decision(Status.WAITING, _waiting_for(asked, len(yes)))
 
 
 def lifetime(asked: Asked) -> timedelta:

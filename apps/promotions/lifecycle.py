@@ -49,6 +49,7 @@ class Given:
     answer: Answer
     digest: str  # what they looked at
     name: str = ""  # how the reason calls them
+    words: str = ""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,17 @@ from apps.registry.models import Version
 from apps.serving.models import Environment
 from apps.validation.models import ValidationRun
 
+UNFINISHED = [status.value for status in Status if not status.is_final]
+
+
+class PromotionQuerySet(models.QuerySet["Promotion"]):
+    def unfinished(self) -> "PromotionQuerySet":
+        return self.filter(status__in=UNFINISHED)
+
+    def on_its_way(self) -> "PromotionQuerySet":
+        """Somebody may still decide it, or a rollout may still take it up or moves it."""
+        return self.filter(Q(status__in=UNFINISHED) | Q(status=Status.APPROVED, closed_at=None))
+
 
 class Promotion(models.Model):
     """The request that a version enter an environment."""
@@ -40,6 +51,8 @@ class Promotion(models.Model):
     # Written for the rollout that took it up, so that the next request knows what came of it.
     closed_at = models.DateTimeField(null=True)  # its rollout ended, either way
     served_at = models.DateTimeField(null=True)  # its rollout brought it to all traffic
+
+    objects = PromotionQuerySet.as_manager()
 
     class Meta:
         ordering: ClassVar = ["-pk"]
@@ -75,9 +88,7 @@ class Promotion(models.Model):
         came_from = Status(self.status)
         if to is not came_from and to not in NEXT[came_from]:
             raise ValueError(f"A {came_from} promotion cannot become {to}")
-        rows = type(self).objects.filter(
-            pk=self.pk, status=came_from, revision=self.revision
-        )
+        rows = type(self).objects.filter(pk=self.pk, status=came_from, revision=self.revision)
         won = rows.update(status=to, revision=F("revision") + 1, **changes) == 1
         if won:
             self.refresh_from_db()

@@ -1,4 +1,14 @@
-from django.urls import URLPattern
+from django.urls import URLPattern, path
+
+from apps.promotions import api
 
 urlpatterns: list[URLPattern] = []
-api_urlpatterns: list[URLPattern] = []
+api_urlpatterns: list[URLPattern] = [
+    path("promotions", api.PromotionList.as_view(), name="api-promotions"),
+    path("promotions/<int:pk>", api.PromotionDetail.as_view(), name="api-promotion"),
+    path(
+        "promotions/<int:pk>/approve", api.PromotionApprove.as_view(), name="api-promotion-approve"
+    ),
+    path("promotions/<int:pk>/reject", api.PromotionReject.as_view(), name="api-promotion-reject"),
+    path("promotions/<int:pk>/cancel", api.PromotionCancel.as_view(), name="api-promotion-cancel"),
+]

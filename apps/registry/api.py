@@ -73,9 +73,7 @@ class Versions(generics.ListAPIView[Version]):
             return Version.objects.none()
         model = model_for(self.request.user, self.kwargs["name"])
         return (
-            model.versions.select_related("model", "registered_by")
-            .prefetch_related("inputs")
-            .all()
+            model.versions.select_related("model", "registered_by").prefetch_related("inputs").all()
         )
 
 

@@ -55,9 +55,7 @@ class SchemaCompatible(Part):
     gate: Literal["schema_compatible"]
 
 
-Gate = Annotated[
-    MetricThreshold | MetricComparison | SchemaCompatible, Field(discriminator="gate")
-]
+Gate = Annotated[MetricThreshold | MetricComparison | SchemaCompatible, Field(discriminator="gate")]
 
 
 class Approvals(Part):
@@ -126,7 +124,9 @@ class Document(Part):
         for name, environment in self.environments.items():
             needs = [g.gate for g in environment.gates if g.gate != "schema_compatible"]
             if needs and not self.holdout:
-                raise ValueError(f"{name}: gate {needs[0]} needs `holdout`, the data set to judge on")
+                raise ValueError(
+                    f"{name}: gate {needs[0]} needs `holdout`, the data set to judge on"
+                )
         return self
 
 

@@ -196,8 +196,6 @@ def sweep(*, now: datetime) -> None:
         confirm_alias(alias=alias)
 
 
-
-
 @transaction.atomic
 def set_alias(*, model: Model, name: str, number: int, now: datetime) -> None:
     """It wishes that MLflow's alias names this version; the sweep makes it so."""

@@ -86,9 +86,7 @@ class Analysis:
         return asdict(self)
 
 
-def judge(
-    candidate: Sums, stable: Sums | None, tolerances: Tolerances, alpha: float
-) -> Analysis:
+def judge(candidate: Sums, stable: Sums | None, tolerances: Tolerances, alpha: float) -> Analysis:
     """It compares what callers got from both revisions since a step was reached.
 
     `alpha` bounds the probability that a candidate which is as good as the stable revision fails,
@@ -222,9 +220,7 @@ def _slow_share(candidate: Sums, stable: Sums, tolerances: Tolerances, alpha: fl
         decided=decided and _enough_answers(candidate, stable, tolerances),
     )
     words = f"95th percentile {here:.3g} ms against {there:.3g} ms"
-    return Tile(
-        "latency_p95", "ms", there, here, here / there, None, tolerance, verdict, words
-    )
+    return Tile("latency_p95", "ms", there, here, here / there, None, tolerance, verdict, words)
 
 
 def mixture(difference: float, variance: float, tau: float) -> float:

@@ -2,14 +2,15 @@ from datetime import datetime, timedelta
 from typing import ClassVar
 
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import Q
 from django.urls import reverse
 
 from apps.promotions.models import Promotion
-from apps.rollouts.lifecycle import Decision, Phase, State, Step, Wish
+from apps.rollouts.lifecycle import Decision, Phase, Plan, State, Step, Wish
 from apps.serving.models import Endpoint, Revision
 
 LONG_AGO = datetime.fromisoformat("2000-01-01T00:00:00+00:00")
+KEEP_WARM_SECONDS = 600
 FINAL = [phase.value for phase in Phase if phase.is_final]
 
 
@@ -45,6 +46,7 @@ class Rollout(models.Model):
     reached_at = models.DateTimeField(null=True)
     weight = models.PositiveSmallIntegerField(default=0)  # thousandths
     reason = models.TextField(blank=True)
+    cause = models.TextField(blank=True)  # why it goes back
     wake_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
     evidence = models.JSONField(default=dict)  # what the last analysis saw
@@ -86,8 +88,18 @@ class Rollout(models.Model):
         ]
 
     @property
+    def frozen(self) -> Plan:
+        seconds = self.plan.get("prepare_timeout_seconds", 300)
+        return Plan(tuple(self.steps), self.created_at + timedelta(seconds=seconds))
+
+    @property
+    def keep_warm(self) -> timedelta:
+        """How long the revision it replaced keeps running, so that going back is quick."""
+        return timedelta(seconds=self.plan.get("keep_warm_seconds", KEEP_WARM_SECONDS))
+
+    @property
     def state(self) -> State:
-        return State(Phase(self.phase), self.step, self.reached_at)
+        return State(Phase(self.phase), self.step, self.reached_at, self.cause)
 
     @property
     def wish(self) -> Wish:
@@ -95,11 +107,24 @@ class Rollout(models.Model):
 
     def claim(self, now: datetime, *, seconds: int = 30) -> bool:
         """One worker at a time. The lease outlives every timeout of a backend call."""
-        mine = {"lease_until": now + timedelta(seconds=seconds)}
-        return type(self).objects.filter(pk=self.pk, lease_until__lte=now).update(**mine) == 1
+        until = now + timedelta(seconds=seconds)
+        rows = type(self).objects.filter(pk=self.pk, lease_until__lte=now)
+        won = rows.update(lease_until=until) == 1
+        if won:
+            self.lease_until = until
+        return won
+
+    def release(self, now: datetime) -> None:
+        """Give the lease back, unless it ran out and is another worker's by now."""
+        mine = type(self).objects.filter(pk=self.pk, lease_until=self.lease_until)
+        mine.update(lease_until=now)
 
     def record(self, decision: Decision, *, evidence: dict[str, object], now: datetime) -> bool:
-        """Write the decision, unless a person or another worker wrote since this row was read."""
+        """Write the decision, unless a person or another worker wrote since this row was read.
+
+        Only a change of where it stands counts as a new revision: callers who wait for one are
+        not woken by every new figure.
+        """
         state = decision.state
         changes: dict[str, object] = {
             "phase": state.phase,
@@ -107,13 +132,32 @@ class Rollout(models.Model):
             "reached_at": state.reached_at,
             "weight": decision.weight,
             "reason": decision.reason,
+            "cause": state.cause,
             "wake_at": decision.wake_at,
             "evidence": evidence,
         }
+        if state != self.state or decision.weight != self.weight:
+            changes["revision"] = self.revision + 1
         if state.phase.is_final:
             changes["finished_at"] = now
-        rows = type(self).objects.filter(pk=self.pk, revision=self.revision)
-        return rows.update(revision=F("revision") + 1, **changes) == 1
+        won = self.alone().update(**changes) == 1
+        if won:
+            for field, value in changes.items():
+                setattr(self, field, value)
+        return won
+
+    def wish_for(self, **changes: object) -> bool:
+        """Write what a person asked for; whoever decides at this moment has to look again."""
+        changes |= {"wake_at": None, "revision": self.revision + 1}
+        won = self.alone().update(**changes) == 1
+        if won:
+            for field, value in changes.items():
+                setattr(self, field, value)
+        return won
+
+    def alone(self) -> RolloutQuerySet:
+        """This row, as long as nobody wrote since it was read."""
+        return type(self).objects.filter(pk=self.pk, revision=self.revision)
 
 
 class Observation(models.Model):

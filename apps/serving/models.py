@@ -37,6 +37,7 @@ class Endpoint(models.Model):
     # What the gateway reported: written by the serving sweep. null: it did not answer.
     traffic_seen = models.JSONField(null=True)
     traffic_seen_at = models.DateTimeField(null=True)
+    traffic_reason = models.TextField(blank=True)  # why it is not yet what is wanted
     revision = models.PositiveIntegerField(default=0)  # every write of a wish adds one
     created_at = models.DateTimeField()
 

@@ -1,4 +1,15 @@
-from django.urls import URLPattern
+from django.urls import URLPattern, path
+
+from apps.serving import api
 
 urlpatterns: list[URLPattern] = []
-api_urlpatterns: list[URLPattern] = []
+api_urlpatterns: list[URLPattern] = [
+    path("environments", api.EnvironmentList.as_view(), name="api-environments"),
+    path("endpoints", api.EndpointList.as_view(), name="api-endpoints"),
+    path(
+        "endpoints/<slug:environment>/<slug:name>",
+        api.EndpointDetail.as_view(),
+        name="api-endpoint",
+    ),
+    path("models/<str:name>/served", api.ServedView.as_view(), name="api-model-served"),
+]

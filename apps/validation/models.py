@@ -20,6 +20,8 @@ class ValidationRun(models.Model):
     policy = models.ForeignKey(Policy, null=True, on_delete=models.PROTECT, related_name="+")
     gates = models.JSONField(default=list)  # the policy's gates as they were when it began
     job = models.ForeignKey(Job, null=True, on_delete=models.PROTECT, related_name="+")
+    holdout_name = models.CharField(max_length=200, blank=True)  # as the policy names it
+    positive_class = models.CharField(max_length=200, blank=True)
     dataset = models.ForeignKey(Dataset, null=True, on_delete=models.PROTECT, related_name="+")
     compared_with = models.ForeignKey(
         Build, null=True, on_delete=models.PROTECT, related_name="+"
@@ -31,6 +33,7 @@ class ValidationRun(models.Model):
         max_length=10, choices=[(v.value, v.value) for v in Verdict], blank=True
     )
     reason = models.TextField(blank=True)
+    figures = models.JSONField(default=dict)  # rows read, without a label, judged; seconds
     created_at = models.DateTimeField()
     finished_at = models.DateTimeField(null=True)
 

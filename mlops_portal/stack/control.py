@@ -160,5 +160,3 @@ def _until(holds: Callable[[], bool], seconds: float, what: str, log: Path) -> N
         if time.monotonic() > deadline:
             raise CannotStart(f"The {what} did not answer within {seconds:.0f} s; see {log}")
         time.sleep(0.1)
-
-

@@ -35,13 +35,14 @@ class Supervisor:
 
     def __init__(self, socket: Path) -> None:
         self.socket = socket
-        self._proxy = xmlrpc.client.ServerProxy(
-            "http://127.0.0.1", transport=SupervisorTransport("", "", f"unix://{socket}")
-        )
 
     def call(self, method: str, *args: object) -> Any:
+        # A new transport a call: one that failed once keeps its dead connection for ever.
+        transport = SupervisorTransport("", "", f"unix://{self.socket}")
+        proxy = xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport)
         try:
-            return getattr(self._proxy.supervisor, method)(*args)
+            with proxy:
+                return getattr(proxy.supervisor, method)(*args)
         except (OSError, HTTPException) as gone:
             raise Down(f"No supervisor answers at {self.socket}: {gone}") from gone
 

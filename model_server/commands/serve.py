@@ -17,6 +17,7 @@ WRONG_BUNDLE = 3
 
 def serve(*, bundle: Path, identity: Identity, place: server.Place, workers: int) -> int:
     """It refuses a bundle whose files differ from what was built, else serves it."""
+    server.leave_on_stop()
     try:
         proven = verified(bundle)
     except WrongBundle as error:

@@ -132,23 +132,26 @@ def save_unruly(path: Path) -> None:
 
 def save_pyfunc(path: Path) -> None:
     """It saves a Python model that returns a table, as a flavor of its own would."""
-    import mlflow.pyfunc
-
-    class Doubler(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
-        def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
-            return model_input.assign(twice=model_input["value"] * 2)[["name", "twice"]]
+    from mlflow.pyfunc import PythonModel, save_model
 
     signature = ModelSignature(Schema([ColSpec("double", "value"), ColSpec("string", "name")]))
+    # MLflow warns about the type hints that our own type checker wants.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        mlflow.pyfunc.save_model(
+
+        class Doubler(PythonModel):  # type: ignore[misc]
+            def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
+                return model_input.assign(twice=model_input["value"] * 2)[["name", "twice"]]
+
+        save_model(
             path, python_model=Doubler(), signature=signature, pip_requirements=REQUIREMENTS
         )
 
 
 def save_unsigned(path: Path) -> None:
     """It saves the pipeline as MLflow does when it cannot infer a schema."""
-    signature = ModelSignature(Schema([ColSpec(AnyType())]))
+    nothing_known = ColSpec(AnyType())  # type: ignore[no-untyped-call]
+    signature = ModelSignature(Schema([nothing_known]))
     _save(mixed_model(), path, signature, None, serialization_format="cloudpickle")
 
 
@@ -159,9 +162,7 @@ def _inferred(frame: pd.DataFrame, answers: Any) -> ModelSignature:
         return infer_signature(frame, answers)
 
 
-def _save(
-    model: Any, path: Path, signature: ModelSignature, example: Any, **options: Any
-) -> None:
+def _save(model: Any, path: Path, signature: ModelSignature, example: Any, **options: Any) -> None:
     import mlflow.sklearn
 
     # Logging warns about integer columns and pickles; neither is what is tested here.

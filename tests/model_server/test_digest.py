@@ -48,10 +48,10 @@ def test_symbolic_links_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"a")
     (tmp_path / "link").symlink_to("a")
 
-    with pytest.raises(Unmanifestable, match="^link is a symbolic link$"):
+    with pytest.raises(Unmanifestable, match=r"^link is a symbolic link$"):
         manifest(tmp_path)
 
 
 def test_a_missing_directory_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(Unmanifestable, match="^gone is not a directory$"):
+    with pytest.raises(Unmanifestable, match=r"^gone is not a directory$"):
         manifest(tmp_path / "gone")

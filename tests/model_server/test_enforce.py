@@ -86,7 +86,7 @@ def test_unknown_columns_are_ignored_but_counted_and_order_does_not_matter() -> 
 
 
 def test_a_missing_required_column_is_named() -> None:
-    with pytest.raises(BadRequest, match="^column 'b' is missing$"):
+    with pytest.raises(BadRequest, match=r"^column 'b' is missing$"):
         enforce(COLUMNS, Named({"a": [1.0]}, 1))
 
 
@@ -97,10 +97,10 @@ def test_rows_without_names_follow_the_signature() -> None:
 
 
 def test_a_row_of_another_length_is_refused() -> None:
-    with pytest.raises(BadRequest, match="^row 1 must be a list of 3 values"):
+    with pytest.raises(BadRequest, match=r"^row 1 must be a list of 3 values"):
         enforce(COLUMNS, Positional([[1.0, "x", 2], [3, "y"]]))
 
 
 def test_no_rows_are_refused() -> None:
-    with pytest.raises(BadRequest, match="^the request has no rows$"):
+    with pytest.raises(BadRequest, match=r"^the request has no rows$"):
         enforce(COLUMNS, Named({"a": [], "b": [], "o": []}, 0))

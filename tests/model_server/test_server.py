@@ -218,7 +218,9 @@ def test_a_chunked_body_over_the_limit_is_refused(numeric: Running) -> None:
 
 def test_a_caller_who_leaves_midway_does_no_harm(numeric: Running) -> None:
     with numeric.connect() as raw:
-        head = f"POST {V2} HTTP/1.1\r\nhost: m\r\nx-request-id: gone-1\r\ncontent-length: 99\r\n\r\n"
+        head = (
+            f"POST {V2} HTTP/1.1\r\nhost: m\r\nx-request-id: gone-1\r\ncontent-length: 99\r\n\r\n"
+        )
         raw.sendall(head.encode() + b'{"in')
         raw.shutdown(socket.SHUT_RDWR)
 

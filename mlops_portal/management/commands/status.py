@@ -32,8 +32,12 @@ class Command(BaseCommand):
                 f"{age(process):>10}{megabytes(used):>10}  {what.get(process.name, 'model replica')}"
             )
         own = tree_memory(client.pid(), children=False)
-        self.stdout.write(f"{'supervisor':<24}{'running':<10}{client.pid():>8}{'':>10}{megabytes(own):>10}")
-        self.stdout.write(f"{'in all':<52}{megabytes(total + own):>10}  (shared pages counted once)")
+        self.stdout.write(
+            f"{'supervisor':<24}{'running':<10}{client.pid():>8}{'':>10}{megabytes(own):>10}"
+        )
+        self.stdout.write(
+            f"{'in all':<52}{megabytes(total + own):>10}  (shared pages counted once)"
+        )
         if any(process.state != "RUNNING" for process in processes):
             sys.exit(1)
 

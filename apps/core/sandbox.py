@@ -1,0 +1,239 @@
+"""Starts programs that run other people's code: clean environment, limits, no way to more rights.
+
+`command` is for programs that a supervisor keeps; `run` waits for the end of one.
+"""
+
+import functools
+import json
+import os
+import pwd
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+LAUNCHER = Path(__file__).with_name("sandbox_exec.py")
+UNPRIVILEGED = "nobody"
+TICK_SECONDS = 0.2
+TAIL_BYTES = 64 * 1024
+GRACE_SECONDS = 3.0
+# What the supervisor's configuration or a shell would read as its own.
+SPECIAL = " ;#%'`$"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a program may use. None: no limit of ours."""
+
+    memory_bytes: int | None = 4 << 30  # address space: more is a MemoryError inside the program
+    cpu_seconds: int | None = None
+    open_files: int = 1024
+    file_bytes: int | None = 4 << 30  # of each file it writes
+
+    def as_rlimits(self) -> dict[str, int]:
+        wanted = {
+            "RLIMIT_AS": self.memory_bytes,
+            "RLIMIT_CPU": self.cpu_seconds,
+            "RLIMIT_NOFILE": self.open_files,
+            "RLIMIT_FSIZE": self.file_bytes,
+            "RLIMIT_CORE": 0,  # a core file would hold callers' rows
+        }
+        return {name: value for name, value in wanted.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Account:
+    """Who a program runs as; `why` says it when that is not the unprivileged account."""
+
+    name: str
+    uid: int | None = None  # None: stay who we are
+    gid: int | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Finished:
+    returncode: int  # negative: the signal that ended it
+    output_tail: str  # the last of what it wrote, standard error included
+    seconds: float
+    killed_why: str  # "" when it ended by itself
+    ran_as: str = ""
+
+    @property
+    def ok(self) -> bool:
+        return self.returncode == 0 and not self.killed_why
+
+
+def myself() -> Account:
+    return Account(_name_of(os.geteuid()))
+
+
+def account_for(interpreter: Path, *, reads: Iterable[Path] = ()) -> Account:
+    """It chooses the unprivileged account where we are root and it can use what it needs.
+
+    The account itself is asked, by really starting the interpreter as it: a path may lie in a
+    private home although its own mode is open.
+    """
+    if os.geteuid() != 0:
+        return Account(_name_of(os.geteuid()), why="the panel itself does not run as root")
+    try:
+        account = pwd.getpwnam(UNPRIVILEGED)
+    except KeyError:
+        return Account("root", why=f"there is no account {UNPRIVILEGED}")
+    script = "import os, sys; sys.exit(not all(os.access(p, os.R_OK) for p in sys.argv[1:]))"
+    try:
+        asked = subprocess.run(
+            [interpreter, "-I", "-c", script, *reads],
+            user=account.pw_uid, group=account.pw_gid, extra_groups=[], env={}, cwd="/",
+            stdin=subprocess.DEVNULL, capture_output=True, timeout=20, check=False,
+        )  # fmt: skip
+        reached = asked.returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        reached = False
+    if not reached:
+        return Account("root", why=f"{UNPRIVILEGED} cannot reach the model's files or its Python")
+    return Account(UNPRIVILEGED, account.pw_uid, account.pw_gid)
+
+
+def command(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    limits: Limits,
+    cwd: Path | None = None,
+    account: Account | None = None,
+    writes: Sequence[Path] = (),
+    death_signal: str = "SIGTERM",
+) -> list[str]:
+    """It gives the command that becomes `argv` inside the sandbox.
+
+    `argv[0]` is an absolute path. `writes` are directories that the launcher makes and hands to
+    the account. No part of the specification holds a character that a supervisor would take as
+    its own. The program gets `death_signal` when whatever started it ends.
+    """
+    account = account or myself()
+    text = json.dumps(
+        {
+            "argv": list(argv),
+            "env": dict(env),
+            "limits": limits.as_rlimits(),
+            "cwd": str(cwd) if cwd else None,
+            "writes": [str(path) for path in writes],
+            "uid": account.uid,
+            "gid": account.gid,
+            "death_signal": death_signal,
+        },
+        separators=(",", ":"),
+    )
+    for character in SPECIAL:
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return [sys.executable, "-I", str(LAUNCHER), text]
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    limits: Limits,
+    cwd: Path | None = None,
+    timeout_seconds: float,
+    on_tick: Callable[[], None] | None = None,
+    account: Account | None = None,
+    writes: Sequence[Path] = (),
+) -> Finished:
+    """It runs a program to its end; nothing of its process group outlives the call.
+
+    `on_tick` is called about five times a second; what it raises is raised here, after the
+    program was killed.
+    """
+    account = account or myself()
+    started = time.monotonic()
+    child = subprocess.Popen(
+        command(
+            argv, env=env, limits=limits, cwd=cwd, account=account, writes=writes,
+            death_signal="SIGKILL",
+        ),
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        env={"LANG": "C.UTF-8"}, start_new_session=True,
+    )  # fmt: skip
+    tail = bytearray()
+    killed_why = ""
+    try:
+        with selectors.DefaultSelector() as ready:
+            assert child.stdout is not None
+            os.set_blocking(child.stdout.fileno(), False)
+            ready.register(child.stdout, selectors.EVENT_READ)
+            while child.poll() is None:
+                if on_tick is not None:
+                    on_tick()
+                if time.monotonic() - started > timeout_seconds:
+                    killed_why = f"It took longer than {timeout_seconds:g} s"
+                    break
+                if ready.get_map():
+                    if ready.select(TICK_SECONDS) and not _read(child.stdout.fileno(), tail):
+                        ready.unregister(child.stdout)  # it closed its output and runs on
+                else:
+                    _wait(child, TICK_SECONDS)
+    finally:
+        _end_group(child, gently=bool(killed_why))
+        assert child.stdout is not None
+        _read(child.stdout.fileno(), tail)
+        child.stdout.close()
+    if not killed_why and child.returncode == -signal.SIGXCPU:
+        killed_why = f"It used more than {limits.cpu_seconds} s of processor time"
+    return Finished(
+        child.returncode,
+        bytes(tail).decode("utf-8", "replace"),
+        time.monotonic() - started,
+        killed_why,
+        account.name,
+    )
+
+
+def _read(descriptor: int, tail: bytearray) -> bool:
+    """It takes what is there. False: the other side has closed."""
+    while True:
+        try:
+            part = os.read(descriptor, TAIL_BYTES)
+        except BlockingIOError:
+            return True
+        if not part:
+            return False
+        tail += part
+        del tail[:-TAIL_BYTES]
+
+
+def _wait(child: subprocess.Popen[bytes], seconds: float) -> bool:
+    try:
+        child.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def _end_group(child: subprocess.Popen[bytes], *, gently: bool) -> None:
+    """Its children too: a build tool's compiler must not go on after the build was cancelled."""
+    if child.poll() is None and gently:
+        _signal_group(child.pid, signal.SIGTERM)
+        _wait(child, GRACE_SECONDS)
+    _signal_group(child.pid, signal.SIGKILL)
+    child.wait()
+
+
+def _signal_group(group: int, number: signal.Signals) -> None:
+    try:
+        os.killpg(group, number)
+    except ProcessLookupError:
+        return
+
+
+@functools.cache
+def _name_of(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

@@ -1,0 +1,135 @@
+"""Rollouts over HTTP: translate, one call, translate back."""
+
+from typing import Any
+
+from django.db.models import QuerySet
+from django.shortcuts import get_object_or_404
+from django.utils import timezone
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework import generics, status
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from apps.accounts.models import User
+from apps.accounts.selectors import require
+from apps.promotions import selectors as promotions
+from apps.rollouts import selectors, services
+from apps.rollouts.lifecycle import Phase
+from apps.rollouts.models import Rollout
+from apps.rollouts.serializers import (
+    AbortSerializer,
+    RolloutDetailSerializer,
+    RolloutSerializer,
+    RolloutWaitSerializer,
+    StartSerializer,
+)
+
+FILTERS = [
+    OpenApiParameter("model", str, description="name of the model"),
+    OpenApiParameter("environment", str, description="name of the environment"),
+    OpenApiParameter("phase", str, enum=[p.value for p in Phase]),
+    OpenApiParameter("promotion", int, description="id of the promotion it took up"),
+]
+
+
+class RolloutList(generics.ListAPIView[Rollout]):
+    serializer_class = RolloutSerializer
+    queryset = Rollout.objects.none()  # for the schema; what is answered comes from get_queryset
+
+    def get_queryset(self) -> QuerySet[Rollout]:
+        require(self.request.user, "view")
+        rows = selectors.visible_to(self.request.user)
+        fields = {
+            "model": "endpoint__model__name",
+            "environment": "endpoint__environment__name",
+            "phase": "phase",
+        }
+        for parameter, field in fields.items():
+            wanted = self.request.query_params.get(parameter)
+            if wanted:
+                rows = rows.filter(**{field: wanted.replace("\0", "")})
+        promotion = self.request.query_params.get("promotion", "")
+        if promotion:
+            is_number = promotion.isascii() and promotion.isdigit()
+            rows = rows.filter(promotion=int(promotion[:18])) if is_number else rows.none()
+        return rows
+
+    @extend_schema(parameters=FILTERS, responses=RolloutSerializer(many=True))
+    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        return self.list(request, *args, **kwargs)
+
+    @extend_schema(request=StartSerializer, responses={201: RolloutDetailSerializer})
+    def post(self, request: Request) -> Response:
+        given = _read(StartSerializer, request.data)
+        promotion = get_object_or_404(promotions.visible_to(request.user), pk=given["promotion"])
+        require(request.user, "rollout.start", promotion)
+        rollout = services.start(promotion=promotion, actor=_person(request), now=timezone.now())
+        return _answer(rollout, status.HTTP_201_CREATED)
+
+
+class RolloutDetail(APIView):
+    @extend_schema(parameters=[RolloutWaitSerializer], responses=RolloutDetailSerializer)
+    def get(self, request: Request, pk: int) -> Response:
+        rollout = _visible(request, pk)
+        asked = _read(RolloutWaitSerializer, request.query_params)
+        if asked["wait"]:
+            known = asked["revision"]
+            promotions.wait_for_change(
+                Rollout.objects.all(),
+                pk,
+                revision=rollout.revision if known is None else known,
+                seconds=asked["wait"],
+            )
+            rollout = _visible(request, pk)
+        return _answer(rollout)
+
+
+class RolloutPause(APIView):
+    @extend_schema(request=None, responses=RolloutDetailSerializer)
+    def post(self, request: Request, pk: int) -> Response:
+        rollout = _visible(request, pk)
+        require(request.user, "rollout.steer", rollout)
+        return _answer(services.pause(rollout=rollout, actor=_person(request), now=timezone.now()))
+
+
+class RolloutResume(APIView):
+    @extend_schema(request=None, responses=RolloutDetailSerializer)
+    def post(self, request: Request, pk: int) -> Response:
+        rollout = _visible(request, pk)
+        require(request.user, "rollout.steer", rollout)
+        return _answer(services.resume(rollout=rollout, actor=_person(request), now=timezone.now()))
+
+
+class RolloutAbort(APIView):
+    @extend_schema(request=AbortSerializer, responses=RolloutDetailSerializer)
+    def post(self, request: Request, pk: int) -> Response:
+        rollout = _visible(request, pk)
+        require(request.user, "rollout.steer", rollout)
+        given = _read(AbortSerializer, request.data)
+        aborted = services.abort(
+            rollout=rollout, actor=_person(request), now=timezone.now(), **given
+        )
+        return _answer(aborted)
+
+
+def _visible(request: Request, pk: int) -> Rollout:
+    rollout = get_object_or_404(selectors.visible_to(request.user), pk=pk)
+    require(request.user, "view", rollout)
+    return rollout
+
+
+def _answer(rollout: Rollout, code: int = status.HTTP_200_OK) -> Response:
+    return Response(RolloutDetailSerializer(rollout).data, status=code)
+
+
+def _person(request: Request) -> User:
+    assert isinstance(request.user, User)
+    return request.user
+
+
+def _read(serializer: type[Any], data: Any) -> dict[str, Any]:
+    asked = serializer(data=data)
+    asked.is_valid(raise_exception=True)
+    values: dict[str, Any] = asked.validated_data
+    return values

@@ -1,0 +1,128 @@
+"""Makes decisions true: look, decide, record, act. Safe to run at any time, any number of times."""
+
+import logging
+from datetime import datetime, timedelta
+
+from apps.core.errors import Unavailable
+from apps.monitoring import selectors as monitoring
+from apps.rollouts import selectors, services
+from apps.rollouts.analysis import Analysis, Tolerances, judge
+from apps.rollouts.decide import decide
+from apps.rollouts.lifecycle import Decision, Phase, Seen, Step, Verdict
+from apps.rollouts.models import Rollout
+from apps.serving import services as serving
+from apps.serving.lifecycle import WEIGHT_TOTAL
+
+log = logging.getLogger(__name__)
+BEFORE = timedelta(minutes=10)  # of the stable revision's past, where it has no present
+
+
+def sweep(*, now: datetime) -> None:
+    """It moves what is due, stops what was replaced and starts what was approved."""
+    for rollout_id in Rollout.objects.due(now).order_by("pk").values_list("pk", flat=True):
+        try:
+            reconcile(rollout_id, now=now)
+        except Exception:  # one that cannot be moved must not hold up all the others
+            log.exception("Rollout %s could not be reconciled; the next sweep tries", rollout_id)
+    services.retire_replaced(now=now)
+    services.start_due(now=now)
+
+
+def reconcile(rollout_id: int, *, now: datetime) -> None:
+    """It takes one step at most; whatever is lost half-way, the next call finds and repeats."""
+    rollout = selectors.with_relations(Rollout.objects.all()).get(pk=rollout_id)
+    if Phase(rollout.phase).is_final or not rollout.claim(now):
+        return  # it has ended, or another worker is on it
+    try:
+        seen, analysis, is_known = look(rollout, now)
+        decision = decide(rollout.frozen, rollout.state, rollout.wish, seen, now)
+        if services.settle(rollout=rollout, decision=decision, analysis=analysis, now=now):
+            act(rollout, decision, seen, is_known=is_known, now=now)
+    finally:
+        rollout.release(now)
+
+
+def look(rollout: Rollout, now: datetime) -> tuple[Seen, Analysis | None, bool]:
+    """It gathers what the world reports; last, whether the backend knows of the candidate."""
+    try:
+        sight = serving.look(rollout.endpoint)
+    except Unavailable as down:
+        log.warning("The backend of %s did not answer: %s", rollout.endpoint, down.message)
+        sight = None
+    candidate = rollout.candidate
+    weights = None if sight is None else sight.weights
+    ready = {} if sight is None else sight.ready
+    failing = {} if sight is None else sight.failing
+    analysis = analyse(rollout, now)
+    seen = Seen(
+        weight=None if weights is None else weights.get(candidate.pk, 0),
+        candidate_ready=ready.get(candidate.pk, 0) >= candidate.replicas,
+        candidate_failing=failing.get(candidate.pk, ""),
+        verdict=Verdict.UNCLEAR if analysis is None else analysis.verdict,
+        verdict_reason="nothing to analyse yet" if analysis is None else analysis.reason,
+        digest_ok=rollout.promotion.digest
+        == candidate.build.digest
+        == rollout.promotion.version.digest,
+    )
+    return seen, analysis, candidate.pk in ready or candidate.pk in failing
+
+
+def analyse(rollout: Rollout, now: datetime) -> Analysis | None:
+    """It judges the candidate at its present step; None where nothing is to be judged."""
+    steps = rollout.steps
+    step = steps[rollout.step]
+    began_at = selectors.step_began_at(rollout)
+    if Phase(rollout.phase) not in (Phase.PROGRESSING, Phase.PAUSED) or began_at is None:
+        return None
+    if not step.analysis:
+        return None
+    candidate, stable = monitoring.compare(
+        candidate=rollout.candidate, stable=rollout.stable, since=began_at, now=now
+    )
+    if stable is not None and step.weight == WEIGHT_TOTAL:
+        # All traffic is on the candidate: what the stable revision did before is all there is.
+        _, stable = monitoring.compare(
+            candidate=rollout.candidate,
+            stable=rollout.stable,
+            since=rollout.created_at - BEFORE,
+            now=now,
+        )
+    given = rollout.plan["tolerances"]
+    return judge(
+        candidate,
+        stable,
+        Tolerances(given["min_requests"], given["error_rate_difference"], given["latency_ratio"]),
+        given["alpha"] / analysed(steps),
+    )
+
+
+def analysed(steps: list[Step]) -> int:
+    """Over how many analyses the allowed rate of false alarms is split."""
+    return max(1, sum(step.analysis for step in steps))
+
+
+def act(rollout: Rollout, decision: Decision, seen: Seen, *, is_known: bool, now: datetime) -> None:
+    """It asks for the decided split, only where it is not what is wanted and seen already."""
+    wanted = weights_for(rollout, decision.weight)
+    if rollout.endpoint.traffic_wanted != {str(pk): weight for pk, weight in wanted.items()}:
+        serving.set_traffic(
+            endpoint=rollout.endpoint,
+            weights=wanted,
+            actor=None,
+            reason=decision.reason,
+            now=now,
+        )
+    if seen.weight == decision.weight and (is_known or Phase(rollout.phase).is_final):
+        return
+    try:
+        serving.converge(rollout.endpoint, now)
+    except Unavailable as down:
+        log.warning("%s not moved yet: %s", rollout.endpoint, down.message)
+
+
+def weights_for(rollout: Rollout, weight: int) -> dict[int, int]:
+    """The split in thousandths, without the revisions that get nothing."""
+    split = {rollout.candidate_id: weight}
+    if rollout.stable_id is not None:
+        split[rollout.stable_id] = WEIGHT_TOTAL - weight
+    return {pk: share for pk, share in split.items() if share}

@@ -1,0 +1,81 @@
+"""Shapes of rollouts in the API. They translate and decide nothing."""
+
+from typing import Any
+
+from rest_framework import serializers
+
+from apps.rollouts.models import Observation, Rollout
+
+LONGEST_WAIT_SECONDS = 60
+
+
+class ObservationSerializer(serializers.ModelSerializer[Observation]):
+    weight_percent = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Observation
+        fields = ("at", "phase", "step", "weight_percent", "verdict", "reason", "evidence")
+
+    def get_weight_percent(self, observation: Observation) -> float:
+        return observation.weight / 10
+
+
+class RolloutSerializer(serializers.ModelSerializer[Rollout]):
+    """A candidate on its way to an endpoint's traffic."""
+
+    model = serializers.CharField(source="endpoint.model.name")
+    environment = serializers.CharField(source="endpoint.environment.name")
+    version = serializers.IntegerField(source="candidate.version.number")
+    stable_version = serializers.IntegerField(
+        source="stable.version.number", allow_null=True, default=None
+    )
+    digest = serializers.CharField(source="promotion.digest")
+    weight_percent = serializers.SerializerMethodField(
+        help_text="share of the traffic that the candidate should have now"
+    )
+
+    class Meta:
+        model = Rollout
+        fields = (
+            "id", "model", "environment", "version", "stable_version", "promotion", "digest",
+            "phase", "step", "weight_percent", "reason", "cause", "pause_wanted", "abort_wanted",
+            "abort_reason", "plan", "evidence", "revision", "created_at", "reached_at",
+            "finished_at",
+        )  # fmt: skip
+
+    def get_weight_percent(self, rollout: Rollout) -> float:
+        return rollout.weight / 10
+
+
+class RolloutDetailSerializer(RolloutSerializer):
+    observations = ObservationSerializer(many=True, help_text="what happened, oldest first")
+
+    class Meta(RolloutSerializer.Meta):
+        fields = (*RolloutSerializer.Meta.fields, "observations")  # type: ignore[assignment]
+
+
+class StartSerializer(serializers.Serializer[dict[str, Any]]):
+    promotion = serializers.IntegerField(min_value=1, help_text="id of an approved promotion")
+
+
+class AbortSerializer(serializers.Serializer[dict[str, Any]]):
+    reason = serializers.CharField(required=False, allow_blank=True, default="", max_length=2000)
+
+
+class RolloutWaitSerializer(serializers.Serializer[dict[str, Any]]):
+    """How long a call may wait for news."""
+
+    wait = serializers.FloatField(
+        required=False,
+        min_value=0,
+        max_value=LONGEST_WAIT_SECONDS,
+        default=0,
+        help_text="Answer when the revision changes, or after so many seconds",
+    )
+    revision = serializers.IntegerField(
+        required=False,
+        min_value=0,
+        max_value=2_147_483_647,
+        default=None,
+        help_text="The one you know; without it, the one of this moment",
+    )

@@ -1,0 +1,299 @@
+"""Writes what Envoy reads: pure functions from a table of routes to three xDS resources.
+
+Facts that shaped it were measured on the real Envoy (docs/adr): endpoints stand inline in the
+clusters, since each file of endpoints would take an inotify instance and Envoy aborts when they run
+out; a file takes effect only when it is renamed into place.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+Json = dict[str, Any]
+
+ROUTES = "serving"  # name of the route configuration, part of a statistic's name
+STATISTICS = "ingress"
+TYPE = "type.googleapis.com/"
+HTTP = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+ROUTE_KEY = "x-route-key"
+# Ours to set: a caller that sends them would mark its rows as shadows or choose its revision.
+REMOVED_FROM_REQUESTS = ["x-force-revision", "x-shadow"]
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    request_seconds: float = 30.0
+    try_seconds: float = 10.0  # a replica that hangs is given up for another one
+
+
+@dataclass(frozen=True)
+class Target:
+    """A revision that takes a part of an endpoint's traffic."""
+
+    cluster: str
+    revision: int
+    version: int
+    weight: int
+
+
+@dataclass(frozen=True)
+class Route:
+    """An endpoint's addresses and its targets in the order of their revisions."""
+
+    environment: str
+    endpoint: str
+    targets: Sequence[Target]
+
+    @property
+    def name(self) -> str:
+        return f"{self.environment}/{self.endpoint}"
+
+
+def cluster_name(environment: str, endpoint: str, revision: int) -> str:
+    return f"{environment}.{endpoint}.r{revision}"
+
+
+def cluster(name: str, sockets: Sequence[Path]) -> Json:
+    """It describes one revision's replicas."""
+    hosts = [{"endpoint": {"address": {"pipe": {"path": str(path)}}}} for path in sockets]
+    return {
+        "@type": TYPE + "envoy.config.cluster.v3.Cluster",
+        "name": name,
+        "type": "STATIC",
+        "connect_timeout": "0.25s",
+        "lb_policy": "LEAST_REQUEST",
+        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": hosts}]},
+        # Retries are for the moment a replica dies; the default of 3 at once loses requests.
+        "circuit_breakers": {
+            "thresholds": [
+                {
+                    "max_connections": 1024,
+                    "max_requests": 1024,
+                    "max_pending_requests": 1024,
+                    "max_retries": 1000,
+                }
+            ]
+        },
+        # No panic: sending requests to replicas that are known to be dead helps nobody.
+        "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
+        "ignore_health_on_host_removal": True,
+        "health_checks": [
+            {
+                # Patient, since a replica predicts and answers this in one loop: a busy one must
+                # not be taken for a dead one. The dead are found by outlier detection at once.
+                "timeout": "3s",
+                "interval": "1s",
+                "no_traffic_interval": "1s",
+                "no_traffic_healthy_interval": "1s",
+                "unhealthy_threshold": 3,
+                "healthy_threshold": 1,
+                "initial_jitter": "0.05s",
+                "http_health_check": {"path": "/ready"},
+            }
+        ],
+        "outlier_detection": {
+            "split_external_local_origin_errors": True,
+            "consecutive_local_origin_failure": 1,
+            "enforcing_consecutive_local_origin_failure": 100,
+            "consecutive_gateway_failure": 3,
+            "enforcing_consecutive_gateway_failure": 100,
+            "consecutive_5xx": 1_000_000,  # a model that raises is not a dead replica
+            "enforcing_success_rate": 0,
+            "interval": "1s",
+            "base_ejection_time": "2s",
+            "max_ejection_percent": 100,
+        },
+    }
+
+
+def clusters(version: str, resources: Sequence[Json]) -> Json:
+    return {"version_info": version, "resources": list(resources)}
+
+
+def routes(version: str, wanted: Sequence[Route], timeouts: Timeouts) -> Json:
+    """It describes every address of every endpoint."""
+    listed = [entry for route in wanted for entry in _addresses(route, timeouts)]
+    listed.append(_says("none", {"prefix": "/"}, 404, "There is no such endpoint"))
+    resource = {
+        "@type": TYPE + "envoy.config.route.v3.RouteConfiguration",
+        "name": ROUTES,
+        # Without it a route to a cluster that does not exist is taken and answers 503.
+        "validate_clusters": True,
+        "request_headers_to_remove": REMOVED_FROM_REQUESTS,
+        "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": listed}],
+    }
+    return {"version_info": version, "resources": [resource]}
+
+
+def listeners(version: str, *, port: int, home: Path) -> Json:
+    """It describes the one port that callers use."""
+    log = {
+        "name": "envoy.access_loggers.file",
+        "typed_config": {
+            "@type": TYPE + "envoy.extensions.access_loggers.file.v3.FileAccessLog",
+            "path": str(home / "access.log"),
+            "log_format": {"json_format": ACCESS},
+        },
+    }
+    manager = {
+        "@type": TYPE + HTTP,
+        "stat_prefix": STATISTICS,
+        "rds": {
+            "route_config_name": ROUTES,
+            "config_source": {
+                "resource_api_version": "V3",
+                "path_config_source": {"path": str(home / "rds.json")},
+            },
+        },
+        "http_filters": [
+            {
+                "name": "envoy.filters.http.router",
+                "typed_config": {
+                    "@type": TYPE + "envoy.extensions.filters.http.router.v3.Router",
+                    "suppress_envoy_headers": True,
+                },
+            }
+        ],
+        "use_remote_address": True,
+        # No caller is "internal": those could set timeouts and retries by headers.
+        "internal_address_config": {},
+        "generate_request_id": True,
+        "preserve_external_request_id": True,
+        "always_set_request_id_in_response": True,
+        "normalize_path": True,
+        "merge_slashes": True,
+        "stream_idle_timeout": "60s",
+        "request_timeout": "60s",
+        "common_http_protocol_options": {"idle_timeout": "300s"},
+        "local_reply_config": {
+            "body_format": {"json_format": {"error": "%LOCAL_REPLY_BODY%"}},
+        },
+        "access_log": [log],
+    }
+    resource = {
+        "@type": TYPE + "envoy.config.listener.v3.Listener",
+        "name": "ingress",
+        "address": {"socket_address": {"address": "127.0.0.1", "port_value": port}},
+        "filter_chains": [
+            {
+                "filters": [
+                    {
+                        "name": "envoy.filters.network.http_connection_manager",
+                        "typed_config": manager,
+                    }
+                ]
+            }
+        ],
+    }
+    return {"version_info": version, "resources": [resource]}
+
+
+def bare(document: Json) -> Json:
+    """What a document says apart from its version: only that is worth a write."""
+    return {"resources": document.get("resources", [])}
+
+
+def read(path: Path) -> Json:
+    """It reads a file that was written before; one that is not there or torn is empty."""
+    try:
+        document = json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+ACCESS = {
+    "id": "%REQ(X-REQUEST-ID)%",
+    "ts": "%START_TIME(%s%6f)%",  # epoch microseconds, as text
+    "method": "%REQ(:METHOD)%",
+    "route": "%ROUTE_NAME%",
+    "cluster": "%UPSTREAM_CLUSTER_RAW%",
+    "code": "%RESPONSE_CODE%",
+    "flags": "%RESPONSE_FLAGS%",
+    "details": "%RESPONSE_CODE_DETAILS%",
+    "us": "%COMMON_DURATION(DS_RX_BEG:DS_TX_END:us)%",
+    "upstream_us": "%COMMON_DURATION(US_TX_BEG:US_RX_END:us)%",
+    "attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
+    "caller": "%REQ(X-CALLER)%",
+}
+
+RETRY: Json = {
+    "retry_on": "connect-failure,refused-stream,reset-before-request,reset,"
+    "retriable-status-codes,gateway-error",
+    "retriable_status_codes": [503],
+    "num_retries": 3,
+    "retry_host_predicate": [
+        {
+            "name": "envoy.retry_host_predicates.previous_hosts",
+            "typed_config": {
+                "@type": TYPE
+                + "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
+            },
+        }
+    ],
+    "host_selection_retry_max_attempts": 5,
+    "retry_back_off": {"base_interval": "0.005s", "max_interval": "0.05s"},
+}
+
+
+def _addresses(route: Route, timeouts: Timeouts) -> list[Json]:
+    environment, endpoint = route.environment, route.endpoint
+    served = {
+        f"/{environment}/v1/models/{endpoint}:predict": f"/v1/models/{endpoint}:predict",
+        f"/{environment}/endpoints/{endpoint}/invocations": "/invocations",
+    }
+    matches: list[tuple[Json, str]] = [({"path": path}, to) for path, to in served.items()]
+    v2 = f"/v2/models/{endpoint}"
+    matches.append(({"path_separated_prefix": f"/{environment}{v2}"}, v2))
+    targets = [target for target in route.targets if target.weight > 0]
+    if not targets:
+        words = f"{endpoint} in {environment} has no traffic: nothing serves there yet"
+        return [_says(route.name, match, 503, words) for match, _ in matches]
+    split = {"clusters": [_share(target) for target in targets], "use_hash_policy": True}
+    return [
+        {
+            "name": route.name,
+            "match": match,
+            "route": {
+                "prefix_rewrite": to,
+                "timeout": f"{timeouts.request_seconds:g}s",
+                "retry_policy": RETRY | {"per_try_timeout": f"{timeouts.try_seconds:g}s"},
+                "weighted_clusters": split,
+                "hash_policy": [_salted(route.name)],
+            },
+        }
+        for match, to in matches
+    ]
+
+
+def _share(target: Target) -> Json:
+    said = {"x-model-version": str(target.version), "x-revision": str(target.revision)}
+    return {
+        "name": target.cluster,
+        "weight": target.weight,
+        "response_headers_to_add": [_header(name, value) for name, value in said.items()],
+    }
+
+
+def _salted(salt: str) -> Json:
+    """Unsalted, the same callers would be on the candidate of every endpoint."""
+    rewrite = {"pattern": {"regex": "^(.*)$"}, "substitution": f"{salt}:\\1"}
+    return {"header": {"header_name": ROUTE_KEY, "regex_rewrite": rewrite}, "terminal": True}
+
+
+def _says(name: str, match: Mapping[str, str], status: int, words: str) -> Json:
+    return {
+        "name": name,
+        "match": dict(match),
+        "direct_response": {"status": status, "body": {"inline_string": words}},
+    }
+
+
+def _header(name: str, value: str) -> Json:
+    # Over what the model server says of itself: the gateway knows whom it asked.
+    return {
+        "header": {"key": name, "value": value},
+        "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+    }

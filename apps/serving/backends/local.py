@@ -1,0 +1,274 @@
+"""Runs models on this machine: replicas under the supervisor, traffic through the gateway.
+
+The order of every change keeps requests whole: replicas, then clusters, then routes; and back:
+routes, then clusters, then the processes. A step that is not confirmed is not built upon, and the
+next look goes on from there.
+"""
+
+import contextlib
+import fcntl
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from django.conf import settings
+
+from apps.core.sandbox import Limits
+from apps.serving.backends import (
+    Capabilities,
+    Report,
+    RevisionSight,
+    WantedEndpoint,
+    WantedRevision,
+    Wishes,
+    envoy,
+)
+from apps.serving.backends.gateway import Gateway, Split, Status
+from apps.serving.backends.replicas import Place, Replicas
+from apps.serving.backends.supervisord import Down
+from apps.serving.lifecycle import WEIGHT_TOTAL
+
+CONFIRM_SECONDS = 3.0
+
+
+class LocalBackend:
+    capabilities = Capabilities(split=True, sticky=True)
+
+    def __init__(
+        self,
+        *,
+        memory_mb: int = 4096,
+        request_seconds: float = 30.0,
+        try_seconds: float = 10.0,
+    ) -> None:
+        stack = settings.STACK
+        place = Place(
+            configurations=stack.var / "replicas",
+            logs=stack.logs / "replicas",
+            sockets=stack.run,
+            spool=stack.var / "spool",
+            supervisor=stack.supervisor_socket,
+        )
+        self._replicas = Replicas(place, Limits(memory_bytes=memory_mb << 20, open_files=8192))
+        self._gateway = Gateway(
+            home=stack.var / "gateway",
+            admin=stack.gateway_admin,
+            port=stack.gateway_port,
+            timeouts=envoy.Timeouts(request_seconds, try_seconds),
+        )
+
+    def look(self, wanted: Sequence[WantedEndpoint]) -> Report:
+        """It reports what is in force now, and changes nothing."""
+        listed = [revision for endpoint in wanted for revision in endpoint.revisions]
+        sights = self._replicas.sights(listed, remember=False)
+        return self._report(wanted, sights, self._gateway.status())
+
+    def converge(self, wishes: Wishes) -> Report:
+        """It goes as far towards the wishes as can be confirmed, and reports what is in force."""
+        with _only_one(self._gateway.home):
+            wanted = sorted(wishes(), key=lambda endpoint: endpoint.id)
+            problem = ""
+            before = self._gateway.split(self._gateway.version("rds.json")) or {}
+            try:
+                self._replicas.start(_by_revision(wanted), _carrying(before))
+            except Down as down:
+                problem = str(down)
+            listed = [revision for endpoint in wanted for revision in endpoint.revisions]
+            sights = self._replicas.sights(listed, remember=True)
+            ready = {pk for pk, sight in sights.items() if sight.ready}
+            status, waiting = self._bring_traffic(wanted, before, ready)
+            running = None
+            if status is not None and _took(self._gateway, status, "cds.json"):
+                try:
+                    running = self._stop_unused(wanted)
+                except Down as down:
+                    problem = str(down)
+            leaving = None if running is None else running - sights.keys()
+            return self._report(wanted, sights, status, waiting, problem, leaving)
+
+    def _bring_traffic(
+        self, wanted: Sequence[WantedEndpoint], before: Split, ready: set[int]
+    ) -> tuple[Status | None, dict[int, str]]:
+        gateway = self._gateway
+        status = gateway.status()
+        old = gateway.clusters()
+        routes, waiting = _routes(wanted, before, ready)
+        new = self._clusters(wanted, routes, ready, old)
+        gateway.write_clusters(old | new, status)
+        if status is not None:
+            fresh = {t.cluster for r in routes for t in r.targets} - old.keys()
+            status = gateway.wait(
+                lambda now: _took(gateway, now, "cds.json")
+                and all(now.healthy.get(name) for name in fresh),
+                CONFIRM_SECONDS,
+            )
+        if status is not None:
+            # A revision whose replicas answer us but not yet the gateway gets no traffic either.
+            usable = ready & _healthy(wanted, status)
+            routes, waiting = _routes(wanted, before, usable)
+        gateway.write_routes(routes, status)
+        gateway.write_listener(status)
+        if status is None:
+            return None, waiting
+        status = gateway.wait(
+            lambda now: _took(gateway, now, "rds.json") or bool(_refused(status, now)),
+            CONFIRM_SECONDS,
+        )
+        if status is None or not _took(gateway, status, "rds.json"):
+            return status, waiting
+        # Only now may a cluster go: no route in force names it, and no request is under way in it.
+        still = {name: made for name, made in old.items() if status.active.get(name)}
+        gateway.write_clusters(still | self._clusters(wanted, routes, ready, old), status)
+        status = gateway.wait(lambda now: _took(gateway, now, "cds.json"), CONFIRM_SECONDS)
+        return status, waiting
+
+    def _clusters(
+        self,
+        wanted: Sequence[WantedEndpoint],
+        routes: Sequence[envoy.Route],
+        ready: set[int],
+        old: Mapping[str, envoy.Json],
+    ) -> dict[str, envoy.Json]:
+        """Those that routes name, and those of ready revisions, warm before they get traffic."""
+        named = {target.cluster for route in routes for target in route.targets}
+        made: dict[str, envoy.Json] = {name: old[name] for name in named & old.keys()}
+        for endpoint in wanted:
+            for revision in endpoint.revisions:
+                name = _cluster_name(endpoint, revision.id)
+                if name in named or name in old or revision.id in ready:
+                    sockets = [
+                        self._replicas.socket(revision.id, i) for i in range(revision.replicas)
+                    ]
+                    made[name] = envoy.cluster(name, sockets)
+        return made
+
+    def _stop_unused(self, wanted: Sequence[WantedEndpoint]) -> frozenset[int]:
+        """Replicas that nobody wants end when the gateway has confirmed that it forgot them."""
+        keep = {
+            (revision.id, index)
+            for endpoint in wanted
+            for revision in endpoint.revisions
+            for index in range(revision.replicas)
+        }
+        for name in self._gateway.clusters():
+            pk = int(name.rpartition(".r")[2])
+            if pk not in {revision for revision, _ in keep}:
+                keep |= {(pk, index) for index in range(64)}
+        return self._replicas.stop(keep)
+
+    def _report(
+        self,
+        wanted: Sequence[WantedEndpoint],
+        sights: Mapping[int, RevisionSight],
+        status: Status | None,
+        waiting: Mapping[int, str] | None = None,
+        problem: str = "",
+        leaving: frozenset[int] | None = None,
+    ) -> Report:
+        split = self._gateway.split_seen(status)
+        if status is None:
+            problem = problem or "The gateway does not answer"
+        else:
+            problem = problem or self._gateway.refusal(status)
+        traffic = None
+        if split is not None:
+            traffic = {
+                endpoint.id: {
+                    pk: weight for pk, (weight, _) in split.get(endpoint.route, {}).items()
+                }
+                for endpoint in wanted
+            }
+        return Report(traffic, dict(sights), problem, dict(waiting or {}), leaving)
+
+
+def _routes(
+    wanted: Sequence[WantedEndpoint], before: Split, usable: set[int]
+) -> tuple[list[envoy.Route], dict[int, str]]:
+    """It chooses every endpoint's targets; a revision without a ready replica gets no new weight.
+
+    The stable revision is the exception: it is where traffic goes when nothing else is right.
+    """
+    routes, waiting = [], {}
+    for endpoint in wanted:
+        versions = {revision.id: revision.version for revision in endpoint.revisions}
+        shares = {pk: weight for pk, weight in endpoint.traffic.items() if weight > 0}
+        late = [
+            pk
+            for pk in sorted(shares)
+            if pk not in versions or (pk not in usable and pk != endpoint.stable)
+        ]
+        kept = {pk: share for pk, share in before.get(endpoint.route, {}).items() if share[0] > 0}
+        if not late:
+            chosen = {pk: (weight, versions[pk]) for pk, weight in shares.items()}
+        else:
+            named = ", ".join(str(pk) for pk in late)
+            waiting[endpoint.id] = f"No replica of revision {named} is ready; traffic stays"
+            rest = {pk: weight for pk, weight in shares.items() if pk not in late}
+            chosen = kept or {pk: (w, versions[pk]) for pk, w in _whole(rest).items()}
+        routes.append(
+            envoy.Route(
+                endpoint.environment,
+                endpoint.name,
+                [
+                    # Always in the order of their revisions: another order would move callers
+                    # with a route key from one revision to the other without a change of weight.
+                    envoy.Target(_cluster_name(endpoint, pk), pk, version, weight)
+                    for pk, (weight, version) in sorted(chosen.items())
+                ],
+            )
+        )
+    return routes, waiting
+
+
+def _whole(shares: Mapping[int, int]) -> dict[int, int]:
+    """It scales weights to their full sum; the largest takes what rounding leaves."""
+    total = sum(shares.values())
+    if not total:
+        return {}
+    scaled = {pk: weight * WEIGHT_TOTAL // total for pk, weight in shares.items()}
+    largest = max(scaled, key=lambda pk: scaled[pk])
+    scaled[largest] += WEIGHT_TOTAL - sum(scaled.values())
+    return scaled
+
+
+def _by_revision(
+    wanted: Sequence[WantedEndpoint],
+) -> dict[int, tuple[str, str, WantedRevision]]:
+    return {
+        revision.id: (endpoint.environment, endpoint.name, revision)
+        for endpoint in wanted
+        for revision in endpoint.revisions
+    }
+
+
+def _carrying(split: Split) -> set[int]:
+    return {pk for shares in split.values() for pk, (weight, _) in shares.items() if weight > 0}
+
+
+def _healthy(wanted: Sequence[WantedEndpoint], status: Status) -> set[int]:
+    return {
+        revision.id
+        for endpoint in wanted
+        for revision in endpoint.revisions
+        if status.healthy.get(_cluster_name(endpoint, revision.id))
+    }
+
+
+def _cluster_name(endpoint: WantedEndpoint, revision: int) -> str:
+    return envoy.cluster_name(endpoint.environment, endpoint.name, revision)
+
+
+def _took(gateway: Gateway, status: Status, name: str) -> bool:
+    return status.versions.get(name, "") == gateway.version(name)
+
+
+def _refused(before: Status, now: Status) -> bool:
+    return now.rejected.get("rds.json", 0) > before.rejected.get("rds.json", 0)
+
+
+@contextlib.contextmanager
+def _only_one(home: Path) -> Iterator[None]:
+    """Two at once would write each other's older wishes; the lock ends with its process."""
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

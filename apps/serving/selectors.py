@@ -1,0 +1,99 @@
+"""Questions to serving: what is wanted where, and what served when."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.db.models import Prefetch, QuerySet
+
+from apps.accounts.selectors import Caller, teams_of
+from apps.audit import selectors as audit
+from apps.audit.models import Event
+from apps.registry.models import Model
+from apps.serving.backends import WantedEndpoint, WantedRevision
+from apps.serving.lifecycle import RevisionWish
+from apps.serving.models import Endpoint, Environment, Revision
+
+
+@dataclass(frozen=True)
+class Served:
+    """What answered an endpoint's callers at one moment."""
+
+    version: int
+    percent: float
+    digest: str
+
+
+def visible_to(user: Caller) -> QuerySet[Endpoint]:
+    """Endpoints of the models of the user's teams."""
+    return (
+        Endpoint.objects.filter(model__team__in=teams_of(user))
+        .select_related("model", "environment", "stable__version__model")
+        .prefetch_related(
+            Prefetch("revisions", Revision.objects.select_related("version__model", "build"))
+        )
+        .order_by("name", "environment__order")
+    )
+
+
+def environments() -> QuerySet[Environment]:
+    return Environment.objects.order_by("order")
+
+
+def endpoint_of(model: Model, environment: Environment) -> Endpoint | None:
+    return Endpoint.objects.filter(model=model, environment=environment).first()
+
+
+def wishes(*, backend: str) -> list[WantedEndpoint]:
+    """Everything that is wanted of one backend, as plain values."""
+    rows = Endpoint.objects.filter(environment__backend=backend)
+    return wanted(rows.select_related("environment").order_by("pk"))
+
+
+def wanted(endpoints: QuerySet[Endpoint] | Sequence[Endpoint]) -> list[WantedEndpoint]:
+    rows = list(endpoints)
+    running: dict[int, list[WantedRevision]] = {endpoint.pk: [] for endpoint in rows}
+    revisions = Revision.objects.filter(endpoint__in=running, wanted=RevisionWish.RUN)
+    for revision in revisions.select_related("version", "build").order_by("pk"):
+        running[revision.endpoint_id].append(
+            WantedRevision(
+                id=revision.pk,
+                version=revision.version.number,
+                digest=revision.build.digest,
+                bundle_path=revision.build.bundle_path,
+                environment_path=revision.build.environment_path,
+                replicas=revision.replicas,
+            )
+        )
+    return [
+        WantedEndpoint(
+            id=endpoint.pk,
+            environment=endpoint.environment.name,
+            name=endpoint.name,
+            traffic=weights_of(endpoint.traffic_wanted),
+            stable=endpoint.stable_id,
+            revisions=running[endpoint.pk],
+        )
+        for endpoint in rows
+    ]
+
+
+def weights_of(kept: dict[str, Any] | None) -> dict[int, int]:
+    """It reads weights as a row keeps them: JSON has no numbers as keys."""
+    return {int(pk): int(weight) for pk, weight in (kept or {}).items()}
+
+
+def served_at(
+    *, model: Model, environment: str, at: datetime
+) -> tuple[Event | None, list[Served]]:
+    """What served the model at `at`, and the change of traffic that had made it so."""
+    event = audit.traffic_at(model_name=model.name, environment=environment, at=at)
+    if event is None:
+        return None, []
+    digests = event.evidence.get("digests", {})
+    weights = event.evidence.get("weights", {})
+    return event, [
+        Served(int(number), float(percent), digests.get(number, ""))
+        for number, percent in sorted(weights.items(), key=lambda item: int(item[0]))
+    ]

@@ -1,0 +1,321 @@
+"""Verbs of serving. Rows say what is wanted; `converge` makes it so and writes back what it saw."""
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.db.models import F, Max
+from django.utils.text import slugify
+
+from apps.accounts.models import User
+from apps.audit.selectors import TRAFFIC
+from apps.audit.services import record
+from apps.builds.lifecycle import BuildStatus
+from apps.builds.models import Build
+from apps.core import live
+from apps.core.dispatch import wake
+from apps.core.errors import Refused
+from apps.registry.models import Model
+from apps.serving import backends, selectors
+from apps.serving.lifecycle import WEIGHT_TOTAL, RevisionState, RevisionWish
+from apps.serving.models import Endpoint, Environment, Revision
+
+log = logging.getLogger(__name__)
+
+ENVIRONMENTS = (("staging", 1), ("production", 2))
+MAX_REPLICAS = 64
+
+
+class ServingRefused(Refused):
+    code = "serving_refused"
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What one endpoint's backend says now. `weights` None: it did not answer."""
+
+    weights: dict[int, int] | None  # revision -> thousandths
+    ready: dict[int, int] = field(default_factory=dict)  # revision -> replicas
+    failing: dict[int, str] = field(default_factory=dict)  # revision -> why
+
+
+def ensure_environments() -> None:
+    """It makes the environments that every installation has; existing ones are left alone."""
+    for name, order in ENVIRONMENTS:
+        if not Environment.objects.filter(name=name).exists():
+            Environment.objects.create(name=name, order=order)
+
+
+def ensure_endpoint(*, model: Model, environment: Environment, now: datetime) -> Endpoint:
+    """It gives the model's endpoint in this environment, made when there is none yet."""
+    found = selectors.endpoint_of(model, environment)
+    if found is not None:
+        return found
+    name = slugify(model.name) or f"model-{model.pk}"
+    if Endpoint.objects.filter(environment=environment, name=name).exists():
+        name = f"{name}-{model.pk}"  # "Flight Delay" and "flight-delay" are two models
+    try:
+        with transaction.atomic():
+            endpoint = Endpoint.objects.create(
+                model=model, environment=environment, name=name, created_at=now
+            )
+            _record("endpoint.created", endpoint, now=now)
+            wake("serving.sweep")
+    except IntegrityError:
+        return Endpoint.objects.get(model=model, environment=environment)  # somebody was quicker
+    return endpoint
+
+
+def deploy(*, endpoint: Endpoint, build: Build, replicas: int, now: datetime) -> Revision:
+    """It wants a build to run on the endpoint, without traffic yet.
+
+    The revision that runs this build already is returned. Raises: ServingRefused.
+    """
+    if build.status != BuildStatus.SUCCEEDED:
+        raise ServingRefused(f"{build} has not succeeded: nothing can run", "build_not_ready")
+    if build.version.model_id != endpoint.model_id:
+        raise ServingRefused(f"{build} is of another model than {endpoint}", "other_model")
+    if not 1 <= replicas <= MAX_REPLICAS:
+        raise ServingRefused(f"Replicas must be 1 to {MAX_REPLICAS}", "replicas_out_of_range")
+    with transaction.atomic():
+        Endpoint.objects.select_for_update().get(pk=endpoint.pk)
+        found = endpoint.revisions.filter(build=build, wanted=RevisionWish.RUN).first()
+        if found is not None:
+            return found
+        last = endpoint.revisions.aggregate(last=Max("number"))["last"] or 0
+        revision = Revision.objects.create(
+            endpoint=endpoint,
+            number=last + 1,
+            version=build.version,
+            build=build,
+            replicas=replicas,
+            created_at=now,
+        )
+        record(
+            "revision.deployed",
+            revision,
+            actor=None,
+            now=now,
+            model_name=endpoint.model.name,
+            environment=endpoint.environment.name,
+            evidence={
+                "version": build.version.number,
+                "digest": build.digest,
+                "replicas": replicas,
+            },
+        )
+        _announce(endpoint)
+    return revision
+
+
+def set_traffic(
+    *,
+    endpoint: Endpoint,
+    weights: dict[int, int],
+    actor: User | None,
+    reason: str,
+    now: datetime,
+) -> None:
+    """It wants this split: revision -> thousandths, together 1000, or nothing at all.
+
+    The same split again changes and records nothing. Raises: ServingRefused.
+    """
+    shares = {pk: weight for pk, weight in sorted(weights.items()) if weight}
+    with transaction.atomic():
+        row = Endpoint.objects.select_for_update().get(pk=endpoint.pk)
+        revisions = _running(row, shares)
+        kept = {str(pk): weight for pk, weight in shares.items()}
+        if kept != row.traffic_wanted:
+            Endpoint.objects.filter(pk=row.pk).update(
+                traffic_wanted=kept, traffic_changed_at=now, revision=F("revision") + 1
+            )
+            _record(
+                TRAFFIC,
+                endpoint,
+                actor=actor,
+                now=now,
+                reason=reason,
+                evidence=_split(shares, revisions),
+            )
+            _announce(endpoint)
+    endpoint.refresh_from_db(fields=["traffic_wanted", "traffic_changed_at", "revision"])
+
+
+def set_stable(*, endpoint: Endpoint, revision: Revision, now: datetime) -> None:
+    """It names the revision that serves when no rollout moves. Raises: ServingRefused."""
+    with transaction.atomic():
+        row = Endpoint.objects.select_for_update().get(pk=endpoint.pk)
+        _running(row, {revision.pk: WEIGHT_TOTAL})
+        if row.stable_id != revision.pk:
+            Endpoint.objects.filter(pk=row.pk).update(
+                stable=revision, revision=F("revision") + 1
+            )
+            _record(
+                "endpoint.stable_changed",
+                endpoint,
+                now=now,
+                evidence={"version": revision.version.number, "revision": revision.pk},
+            )
+            _announce(endpoint)
+    endpoint.refresh_from_db(fields=["stable", "revision"])
+
+
+def retire(*, revision: Revision, now: datetime) -> None:
+    """It wants a revision to stop. Raises: ServingRefused while traffic or the endpoint needs it.
+
+    Its processes end after the gateway has confirmed that it forgot them.
+    """
+    with transaction.atomic():
+        endpoint = Endpoint.objects.select_for_update().get(pk=revision.endpoint_id)
+        if selectors.weights_of(endpoint.traffic_wanted).get(revision.pk):
+            raise ServingRefused(f"{revision} still gets traffic", "revision_has_traffic")
+        if endpoint.stable_id == revision.pk:
+            raise ServingRefused(f"{revision} is the stable one", "revision_is_stable")
+        stopped = Revision.objects.filter(pk=revision.pk, wanted=RevisionWish.RUN)
+        if stopped.update(wanted=RevisionWish.STOP):
+            record(
+                "revision.retired",
+                revision,
+                actor=None,
+                now=now,
+                model_name=endpoint.model.name,
+                environment=endpoint.environment.name,
+                evidence={"version": revision.version.number},
+            )
+            _announce(endpoint)
+    revision.refresh_from_db(fields=["wanted"])
+
+
+def converge(endpoint: Endpoint, now: datetime) -> None:
+    """It makes what is wanted so, as far as can be confirmed now; the sweep goes on from there.
+
+    Speaks to processes and to the gateway: never call it inside a transaction.
+    """
+    _converge(endpoint.environment.backend, now)
+
+
+def sweep(*, now: datetime) -> None:
+    """It converges every backend, with or without endpoints: an empty gateway answers too."""
+    used = set(Environment.objects.values_list("backend", flat=True))
+    for alias in sorted(used & set(settings.SERVING_BACKENDS)):
+        _converge(alias, now)
+
+
+def look(endpoint: Endpoint) -> Sight:
+    """It asks the backend what is in force on the endpoint at this moment."""
+    [wanted] = selectors.wanted([endpoint])
+    report = backends.load(endpoint.environment.backend).look([wanted])
+    sights = report.revisions
+    return Sight(
+        weights=None if report.traffic is None else dict(report.traffic.get(endpoint.pk, {})),
+        ready={pk: sight.ready for pk, sight in sights.items()},
+        failing={
+            pk: sight.reason
+            for pk, sight in sights.items()
+            if sight.state is RevisionState.FAILING
+        },
+    )
+
+
+def _converge(alias: str, now: datetime) -> None:
+    report = backends.load(alias).converge(lambda: selectors.wishes(backend=alias))
+    if report.problem:
+        log.warning("Serving backend %s: %s", alias, report.problem)
+    _write_back(alias, report, now)
+
+
+def _write_back(alias: str, report: backends.Report, now: datetime) -> None:
+    rows = Endpoint.objects.filter(environment__backend=alias).select_related("environment")
+    changed = set()
+    for endpoint in rows:
+        seen = None
+        if report.traffic is not None:
+            shares = report.traffic.get(endpoint.pk, {})
+            seen = {str(pk): weight for pk, weight in sorted(shares.items())}
+        reason = report.waiting.get(endpoint.pk, "") or report.problem
+        if (seen, reason) != (endpoint.traffic_seen, endpoint.traffic_reason):
+            changed.add(endpoint.pk)
+        Endpoint.objects.filter(pk=endpoint.pk).update(
+            traffic_seen=seen, traffic_seen_at=now, traffic_reason=reason
+        )
+    for revision in Revision.objects.filter(endpoint__in=rows).exclude(
+        wanted=RevisionWish.STOP, state=RevisionState.STOPPED
+    ):
+        sight = report.revisions.get(revision.pk)
+        if sight is None:
+            if revision.wanted == RevisionWish.RUN:
+                continue  # it was deployed after this report was made
+            if report.leaving is None or revision.pk in report.leaving:
+                continue  # it finishes what is under way, or nobody could say
+            sight = backends.RevisionSight(RevisionState.STOPPED)
+        new = (sight.state, sight.ready, sight.reason)
+        if new != (revision.state, revision.ready_replicas, revision.reason):
+            changed.add(revision.endpoint_id)
+        Revision.objects.filter(pk=revision.pk).update(
+            state=sight.state, ready_replicas=sight.ready, reason=sight.reason, seen_at=now
+        )
+    for pk in changed:
+        live.publish(f"endpoint:{pk}")
+    if changed:
+        live.publish("home:all")
+
+
+def _running(endpoint: Endpoint, shares: dict[int, int]) -> list[Revision]:
+    """The revisions of a split. Raises: ServingRefused when it could not be served."""
+    if shares and sum(shares.values()) != WEIGHT_TOTAL:
+        raise ServingRefused(f"Weights must add up to {WEIGHT_TOTAL}", "weights_sum")
+    if any(weight < 0 for weight in shares.values()):
+        raise ServingRefused("No weight may be below 0", "weights_negative")
+    rows = endpoint.revisions.filter(pk__in=shares).select_related("version", "build")
+    found = list(rows.order_by("pk"))
+    if len(found) != len(shares):
+        raise ServingRefused("A revision is not one of this endpoint", "revision_unknown")
+    for revision in found:
+        if revision.wanted != RevisionWish.RUN:
+            raise ServingRefused(f"{revision} was retired", "revision_retired")
+    return found
+
+
+def _split(shares: dict[int, int], revisions: Iterable[Revision]) -> dict[str, object]:
+    """The evidence of a change of traffic, which says what served from now on."""
+    weights: dict[str, float] = {}
+    digests: dict[str, str] = {}
+    for revision in revisions:
+        number = str(revision.version.number)
+        weights[number] = weights.get(number, 0) + shares[revision.pk] * 100 / WEIGHT_TOTAL
+        digests[number] = revision.build.digest
+    return {
+        "weights": weights,
+        "revisions": {str(pk): weight for pk, weight in shares.items()},
+        "digests": digests,
+    }
+
+
+def _record(
+    verb: str,
+    endpoint: Endpoint,
+    *,
+    now: datetime,
+    actor: User | None = None,
+    reason: str = "",
+    evidence: dict[str, object] | None = None,
+) -> None:
+    record(
+        verb,
+        endpoint,
+        actor=actor,
+        now=now,
+        model_name=endpoint.model.name,
+        environment=endpoint.environment.name,
+        reason=reason,
+        evidence=evidence,
+    )
+
+
+def _announce(endpoint: Endpoint) -> None:
+    live.publish(f"endpoint:{endpoint.pk}")
+    live.publish("home:all")
+    wake("serving.sweep")

@@ -1,0 +1,1 @@
+"""Plays the main path on real data, through the same doors that people and CI use."""

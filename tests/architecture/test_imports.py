@@ -1,0 +1,34 @@
+"""What import-linter cannot say: another app may only touch an app's public modules."""
+
+import grimp
+import pytest
+
+PUBLIC = {"models", "services", "selectors", "lifecycle", "policy"}
+
+
+@pytest.fixture(scope="session")
+def graph() -> grimp.ImportGraph:
+    return grimp.build_graph("apps", cache_dir=None)
+
+
+def test_apps_speak_to_each_other_only_through_public_modules(graph: grimp.ImportGraph) -> None:
+    trespasses = [
+        f"{importer} -> {imported}"
+        for importer in sorted(graph.modules)
+        for imported in graph.find_modules_directly_imported_by(importer)
+        if crosses_apps(importer, imported) and role(imported) not in PUBLIC
+    ]
+
+    assert not trespasses, "\n".join(trespasses)
+
+
+def crosses_apps(importer: str, imported: str) -> bool:
+    return app(importer) != app(imported) and app(imported) != "core"
+
+
+def app(module: str) -> str:
+    return [*module.split("."), ""][1]
+
+
+def role(module: str) -> str:
+    return [*module.split("."), "", ""][2]
