@@ -18,7 +18,7 @@ from mlops_portal.mlflow_proxy import MlflowProxy
 
 application = ProtocolTypeRouter(
     {
-        "http": MlflowProxy(django),
+        "http": MlflowProxy(django),  # type: ignore[arg-type]  # Django takes any mapping
         "websocket": AllowedHostsOriginValidator(
             AuthMiddlewareStack(URLRouter([path("ws/live/", LiveConsumer.as_asgi())]))
         ),

@@ -128,7 +128,8 @@ USE_TZ = True
 STATIC_URL = "static/"
 STATIC_ROOT = VAR / "static"
 _plotly = importlib.util.find_spec("plotly")
-assert _plotly is not None and _plotly.submodule_search_locations
+assert _plotly is not None
+assert _plotly.submodule_search_locations
 STATICFILES_DIRS = [
     BASE_DIR / "static",
     ("plotly", Path(next(iter(_plotly.submodule_search_locations))) / "package_data"),

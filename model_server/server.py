@@ -35,14 +35,17 @@ class Place:
     spool: Path
 
 
-def bind(path: Path) -> socket.socket:
-    """It binds a unix socket in one step, replacing what a dead predecessor left."""
+def bind(path: Path, *, listen: bool) -> socket.socket:
+    """It puts a unix socket in place in one step, instead of what a predecessor left."""
     path.parent.mkdir(parents=True, exist_ok=True)
     bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     fresh = path.with_name(f"{path.name}.{os.getpid()}")
     fresh.unlink(missing_ok=True)
     bound.bind(str(fresh))
     fresh.chmod(0o660)
+    if listen:
+        # A socket in place that does not listen yet would refuse callers in between.
+        bound.listen(BACKLOG)
     fresh.rename(path)
     return bound
 
@@ -71,7 +74,7 @@ def run(bundle: Bundle, identity: Identity, place: Place, shared: socket.socket 
     # What is loaded stays; walking over it in every collection would cost tens of milliseconds.
     gc.freeze()
     capture.start()
-    bound = shared or bind(place.socket)
+    bound = shared or bind(place.socket, listen=True)
     inode = place.socket.stat().st_ino
     event("serving", socket=place.socket.name, loader=model.loader, pid=os.getpid())
     try:

@@ -60,10 +60,11 @@ def teams_of(user: Caller, verb: str = "view") -> QuerySet[Team]:
     """The teams in which the user may do the verb."""
     if not may(user, verb):
         return Team.objects.none()
-    if isinstance(user, User) and user.is_superuser:
+    assert isinstance(user, User)  # `may` refuses everybody else
+    if user.is_superuser:
         return Team.objects.all()
     roles, _ = VERBS[verb]
-    return Team.objects.filter(memberships__user_id=user.pk, memberships__role__in=roles).distinct()
+    return Team.objects.filter(memberships__user=user, memberships__role__in=roles).distinct()
 
 
 def people_who_may(verb: str, thing: Owned) -> QuerySet[User]:

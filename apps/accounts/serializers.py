@@ -9,7 +9,8 @@ from apps.accounts.models import Team, Token
 class TokenSerializer(serializers.ModelSerializer[Token]):
     class Meta:
         model = Token
-        fields = ("id", "name", "prefix", "scopes", "created_at", "expires_at", "last_used_at",
+        fields: tuple[str, ...] = (
+                  "id", "name", "prefix", "scopes", "created_at", "expires_at", "last_used_at",
                   "revoked_at")  # fmt: skip
         read_only_fields = fields
 

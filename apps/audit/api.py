@@ -13,7 +13,7 @@ from apps.audit.serializers import EventSerializer
 from apps.core.api import said
 
 
-class Events(generics.ListAPIView[Event]):
+class Events(generics.GenericAPIView[Event]):
     """What happened, newest first."""
 
     serializer_class = EventSerializer
@@ -23,6 +23,7 @@ class Events(generics.ListAPIView[Event]):
         return selectors.visible_to(self.request.user)
 
     @extend_schema(
+        responses=EventSerializer(many=True),
         parameters=[
             OpenApiParameter(name, str, description=words)
             for name, words in (
@@ -34,12 +35,11 @@ class Events(generics.ListAPIView[Event]):
                 ("since", "an instant, ISO 8601"),
                 ("until", "an instant, ISO 8601"),
             )
-        ]
+        ],
     )
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         asked = EventFilter(request.query_params)
         if not asked.is_valid():
             return said(400, "invalid", "Some values are not right", asked.errors.get_json_data())
-        self.queryset = asked.narrow(self.get_queryset())
-        page = self.paginate_queryset(self.queryset)
+        page = self.paginate_queryset(asked.narrow(self.get_queryset()))
         return self.get_paginated_response(EventSerializer(page, many=True).data)

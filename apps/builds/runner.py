@@ -1,4 +1,4 @@
-"""Builds one version: fetch, lock, install, seal, prove. Each step may be the last one asked for."""
+"""Builds one version: fetch, lock, install, seal, prove. It may be stopped between any two."""
 
 import time
 from collections.abc import Iterator

@@ -4,6 +4,7 @@ Standard library only, and run by its path: it may be started where the panel's 
 The JSON holds argv, env, limits, cwd, writes, uid, gid, death_signal (apps/core/sandbox.py).
 """
 
+import contextlib
 import ctypes
 import json
 import os
@@ -20,10 +21,9 @@ CANNOT = 127  # what a shell answers for a command it could not start
 def main(spec: dict[str, Any]) -> None:
     """It gives up what the program must not have and replaces this process by it."""
     parent = os.getppid()
-    try:
+    # The supervisor has made this process the leader of its own group already.
+    with contextlib.suppress(PermissionError):
         os.setsid()
-    except PermissionError:
-        pass  # the supervisor has made this process the leader of its own group already
     os.umask(0o077)
     for path in spec["writes"]:
         os.makedirs(path, mode=0o700, exist_ok=True)  # noqa: PTH103  pathlib costs a start 10 ms

@@ -23,7 +23,6 @@ from apps.registry.models import Policy, Version
 from apps.registry.policy import Document, EnvironmentPolicy, frozen_plan
 from apps.serving.models import Environment
 from apps.validation import services as validation
-from apps.validation.lifecycle import RunStatus
 from apps.validation.models import ValidationRun
 
 log = logging.getLogger(__name__)
@@ -138,24 +137,14 @@ def _validate(
     policy: Policy,
     now: datetime,
 ) -> ValidationRun:
-    compared_with = selectors.stable_build(promotion.version, promotion.environment)
-    gates = [gate.model_dump(mode="json") for gate in rules.gates]
-    same = ValidationRun.objects.filter(
-        build=promotion.build,
-        environment=promotion.environment,
-        compared_with=compared_with,
-        status__in=[RunStatus.QUEUED, RunStatus.RUNNING],
-    ).first()
-    if same is not None and same.gates == gates:
-        return same  # a request taken back and made again: its checks are still at work
     return validation.start(
         build=promotion.build,
         environment=promotion.environment,
         policy=policy,
-        gates=gates,
+        gates=[gate.model_dump(mode="json") for gate in rules.gates],
         holdout_name=document.holdout,
         positive_class=document.positive_class,
-        compared_with=compared_with,
+        compared_with=selectors.stable_build(promotion.version, promotion.environment),
         actor=promotion.requester,
         now=now,
     )
@@ -263,15 +252,27 @@ def check_applicable(*, promotion: Promotion, now: datetime) -> bool:
     with transaction.atomic():
         held = Promotion.objects.select_for_update().get(pk=promotion.pk)
         if held.status == Status.APPROVED:
+            why_not = _overtaken(held)
             decision = decide(selectors.asked(held), now)
-            serves = selectors.stable_build(held.version, held.environment)
-            if held.requester_id is None and serves and serves.version.number > held.version.number:
-                newer = f"{serves.version} is newer and serves in {held.environment.name} already"
-                decision = Decision(Status.REFUSED, newer)
+            if why_not:
+                decision = Decision(Status.REFUSED, why_not)
             if decision.status is not Status.APPROVED:
                 _apply(held, decision, now=now, actor=None)
         promotion.refresh_from_db()
         return promotion.status == Status.APPROVED
+
+
+def _overtaken(promotion: Promotion) -> str:
+    """It says what came to serve there while this waited; "" when nothing speaks against it."""
+    serves = selectors.stable_build(promotion.version, promotion.environment)
+    if serves is None:
+        return ""
+    where = promotion.environment.name
+    if serves.version_id == promotion.version_id and serves.digest == promotion.digest:
+        return f"{promotion.version} serves in {where} already"
+    if promotion.requester_id is None and serves.version.number > promotion.version.number:
+        return f"{serves.version} is newer and serves in {where} already"
+    return ""
 
 
 def close(*, promotion: Promotion, served: bool, now: datetime) -> None:

@@ -21,7 +21,9 @@ def decide(plan: Plan, state: State, wish: Wish, seen: Seen, now: datetime) -> D
 
     cause = _cause_to_go_back(plan, state, wish, seen, now)
     if cause:
-        return _going_back(replace(state, phase=Phase.REVERTING, cause=cause), seen)
+        # Even where zero is seen: what was ordered a moment ago may only be on its way.
+        back = replace(state, phase=Phase.REVERTING, cause=cause, reached_at=None)
+        return Decision(back, 0, _going(back), wake_at=now)
     if state.phase is Phase.PREPARING:
         return _preparing(plan, state, wish, seen, now)
 
@@ -41,7 +43,7 @@ def percent(weight: int) -> str:
 
 def _cause_to_go_back(plan: Plan, state: State, wish: Wish, seen: Seen, now: datetime) -> str:
     if wish.abort:
-        return f"Aborted by request: {wish.abort_reason}" if wish.abort_reason else "Aborted"
+        return f"Aborted by request: {wish.abort_reason}".removesuffix(": ")
     if not seen.digest_ok:
         return "The bundle changed after it was approved"
     if seen.candidate_failing:
@@ -56,11 +58,13 @@ def _cause_to_go_back(plan: Plan, state: State, wish: Wish, seen: Seen, now: dat
 
 
 def _going_back(state: State, seen: Seen) -> Decision:
-    state = replace(state, reached_at=None)
     if seen.weight == 0:
-        state = replace(state, phase=Phase.REVERTED)
-        return Decision(state, 0, _back(state))
-    return Decision(state, 0, f"Going back, no traffic to the candidate. {state.cause}")
+        return Decision(replace(state, phase=Phase.REVERTED), 0, _back(state))
+    return Decision(state, 0, _going(state))
+
+
+def _going(state: State) -> str:
+    return f"Going back, no traffic to the candidate. {state.cause}"
 
 
 def _back(state: State) -> str:

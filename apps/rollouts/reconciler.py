@@ -103,7 +103,7 @@ def analysed(steps: list[Step]) -> int:
 
 def act(rollout: Rollout, decision: Decision, seen: Seen, *, is_known: bool, now: datetime) -> None:
     """It asks for the decided split, only where it is not what is wanted and seen already."""
-    wanted = weights_for(rollout, decision.weight)
+    wanted = services.weights_for(rollout, decision.weight)
     if rollout.endpoint.traffic_wanted != {str(pk): weight for pk, weight in wanted.items()}:
         serving.set_traffic(
             endpoint=rollout.endpoint,
@@ -118,11 +118,3 @@ def act(rollout: Rollout, decision: Decision, seen: Seen, *, is_known: bool, now
         serving.converge(rollout.endpoint, now)
     except Unavailable as down:
         log.warning("%s not moved yet: %s", rollout.endpoint, down.message)
-
-
-def weights_for(rollout: Rollout, weight: int) -> dict[int, int]:
-    """The split in thousandths, without the revisions that get nothing."""
-    split = {rollout.candidate_id: weight}
-    if rollout.stable_id is not None:
-        split[rollout.stable_id] = WEIGHT_TOTAL - weight
-    return {pk: share for pk, share in split.items() if share}

@@ -58,7 +58,9 @@ def step_began_at(rollout: Rollout) -> datetime | None:
 
 def still_warm(now: datetime) -> list[Rollout]:
     """Rollouts whose replaced revision was kept running long enough and carries nothing."""
-    ended = Rollout.objects.filter(phase=Phase.SUCCEEDED, stable__wanted=RevisionWish.RUN)
+    # A revision can be replaced twice, when people went back to it: the last time counts.
+    last = Rollout.objects.order_by("stable_id", "-finished_at").distinct("stable_id")
+    ended = last.filter(phase=Phase.SUCCEEDED, stable__wanted=RevisionWish.RUN)
     due = [
         rollout
         for rollout in ended.select_related("stable", "endpoint")

@@ -21,6 +21,7 @@ from apps.rollouts.decide import percent
 from apps.rollouts.lifecycle import Decision, Phase
 from apps.rollouts.models import Observation, Rollout
 from apps.serving import services as serving
+from apps.serving.lifecycle import WEIGHT_TOTAL
 from apps.serving.models import Endpoint
 
 log = logging.getLogger(__name__)
@@ -189,6 +190,14 @@ def _ended(rollout: Rollout, now: datetime) -> None:
             now=now,
         )
     elif phase is Phase.REVERTED:
+        # Again, for the tick that recorded the way back and was killed before it asked for it.
+        serving.set_traffic(
+            endpoint=rollout.endpoint,
+            weights=weights_for(rollout, 0),
+            actor=None,
+            reason=rollout.reason,
+            now=now,
+        )
         serving.retire(revision=rollout.candidate, now=now)
         mails.rolled_back(rollout, now)
     if phase.is_final:
@@ -196,6 +205,14 @@ def _ended(rollout: Rollout, now: datetime) -> None:
         promotions.close(promotion=rollout.promotion, served=served, now=now)
         _audit(rollout, str(phase), None, now, rollout.reason)
         wake("promotions.sweep")  # what had to serve here first may enter the next environment
+
+
+def weights_for(rollout: Rollout, weight: int) -> dict[int, int]:
+    """The split in thousandths, without the revisions that get nothing."""
+    split = {rollout.candidate_id: weight}
+    if rollout.stable_id is not None:
+        split[rollout.stable_id] = WEIGHT_TOTAL - weight
+    return {pk: share for pk, share in split.items() if share}
 
 
 def retire_replaced(*, now: datetime) -> None:

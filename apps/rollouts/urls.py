@@ -1,8 +1,15 @@
 from django.urls import URLPattern, path
 
-from apps.rollouts import api
+from apps.rollouts import api, views
 
-urlpatterns: list[URLPattern] = []
+urlpatterns: list[URLPattern] = [
+    path("rollouts", views.rollouts, name="rollouts"),
+    path("rollouts/<int:pk>", views.rollout, name="rollout"),
+    path("rollouts/<int:pk>/pause", views.pause, name="rollout-pause"),
+    path("rollouts/<int:pk>/resume", views.resume, name="rollout-resume"),
+    path("rollouts/<int:pk>/abort", views.abort, name="rollout-abort"),
+    path("endpoints/<slug:environment>/<slug:name>/health", views.health, name="endpoint-health"),
+]
 api_urlpatterns: list[URLPattern] = [
     path("rollouts", api.RolloutList.as_view(), name="api-rollouts"),
     path("rollouts/<int:pk>", api.RolloutDetail.as_view(), name="api-rollout"),

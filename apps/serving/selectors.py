@@ -84,9 +84,7 @@ def weights_of(kept: dict[str, Any] | None) -> dict[int, int]:
     return {int(pk): int(weight) for pk, weight in (kept or {}).items()}
 
 
-def served_at(
-    *, model: Model, environment: str, at: datetime
-) -> tuple[Event | None, list[Served]]:
+def served_at(*, model: Model, environment: str, at: datetime) -> tuple[Event | None, list[Served]]:
     """What served the model at `at`, and the change of traffic that had made it so."""
     event = audit.traffic_at(model_name=model.name, environment=environment, at=at)
     if event is None:

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
-from django.db.models import F, Max
+from django.db.models import F, Max, Q
 from django.utils.text import slugify
 
 from apps.accounts.models import User
@@ -150,9 +150,7 @@ def set_stable(*, endpoint: Endpoint, revision: Revision, now: datetime) -> None
         row = Endpoint.objects.select_for_update().get(pk=endpoint.pk)
         _running(row, {revision.pk: WEIGHT_TOTAL})
         if row.stable_id != revision.pk:
-            Endpoint.objects.filter(pk=row.pk).update(
-                stable=revision, revision=F("revision") + 1
-            )
+            Endpoint.objects.filter(pk=row.pk).update(stable=revision, revision=F("revision") + 1)
             _record(
                 "endpoint.stable_changed",
                 endpoint,
@@ -213,9 +211,7 @@ def look(endpoint: Endpoint) -> Sight:
         weights=None if report.traffic is None else dict(report.traffic.get(endpoint.pk, {})),
         ready={pk: sight.ready for pk, sight in sights.items()},
         failing={
-            pk: sight.reason
-            for pk, sight in sights.items()
-            if sight.state is RevisionState.FAILING
+            pk: sight.reason for pk, sight in sights.items() if sight.state is RevisionState.FAILING
         },
     )
 
@@ -228,39 +224,43 @@ def _converge(alias: str, now: datetime) -> None:
 
 
 def _write_back(alias: str, report: backends.Report, now: datetime) -> None:
-    rows = Endpoint.objects.filter(environment__backend=alias).select_related("environment")
-    changed = set()
-    for endpoint in rows:
-        seen = None
-        if report.traffic is not None:
-            shares = report.traffic.get(endpoint.pk, {})
-            seen = {str(pk): weight for pk, weight in sorted(shares.items())}
-        reason = report.waiting.get(endpoint.pk, "") or report.problem
-        if (seen, reason) != (endpoint.traffic_seen, endpoint.traffic_reason):
-            changed.add(endpoint.pk)
-        Endpoint.objects.filter(pk=endpoint.pk).update(
-            traffic_seen=seen, traffic_seen_at=now, traffic_reason=reason
-        )
-    for revision in Revision.objects.filter(endpoint__in=rows).exclude(
-        wanted=RevisionWish.STOP, state=RevisionState.STOPPED
-    ):
-        sight = report.revisions.get(revision.pk)
-        if sight is None:
-            if revision.wanted == RevisionWish.RUN:
-                continue  # it was deployed after this report was made
-            if report.leaving is None or revision.pk in report.leaving:
-                continue  # it finishes what is under way, or nobody could say
-            sight = backends.RevisionSight(RevisionState.STOPPED)
-        new = (sight.state, sight.ready, sight.reason)
-        if new != (revision.state, revision.ready_replicas, revision.reason):
-            changed.add(revision.endpoint_id)
-        Revision.objects.filter(pk=revision.pk).update(
-            state=sight.state, ready_replicas=sight.ready, reason=sight.reason, seen_at=now
-        )
+    endpoints = Endpoint.objects.filter(environment__backend=alias)
+    gone = Q(wanted=RevisionWish.STOP, state=RevisionState.STOPPED)
+    revisions = Revision.objects.filter(endpoint__in=endpoints).exclude(gone)
+    changed = {endpoint.pk for endpoint in endpoints if _write_endpoint(endpoint, report, now)}
+    changed |= {row.endpoint_id for row in revisions if _write_revision(row, report, now)}
     for pk in changed:
         live.publish(f"endpoint:{pk}")
     if changed:
         live.publish("home:all")
+
+
+def _write_endpoint(endpoint: Endpoint, report: backends.Report, now: datetime) -> bool:
+    """True when this is something new to people."""
+    seen = None
+    if report.traffic is not None:
+        shares = report.traffic.get(endpoint.pk, {})
+        seen = {str(pk): weight for pk, weight in sorted(shares.items())}
+    reason = report.waiting.get(endpoint.pk, "") or report.problem
+    Endpoint.objects.filter(pk=endpoint.pk).update(
+        traffic_seen=seen, traffic_seen_at=now, traffic_reason=reason
+    )
+    return (seen, reason) != (endpoint.traffic_seen, endpoint.traffic_reason)
+
+
+def _write_revision(revision: Revision, report: backends.Report, now: datetime) -> bool:
+    sight = report.revisions.get(revision.pk)
+    if sight is None:
+        if revision.wanted == RevisionWish.RUN:
+            return False  # it was deployed after this report was made
+        if report.leaving is None or revision.pk in report.leaving:
+            return False  # it finishes what is under way, or nobody could say
+        sight = backends.RevisionSight(RevisionState.STOPPED)
+    Revision.objects.filter(pk=revision.pk).update(
+        state=sight.state, ready_replicas=sight.ready, reason=sight.reason, seen_at=now
+    )
+    new = (sight.state, sight.ready, sight.reason)
+    return new != (revision.state, revision.ready_replicas, revision.reason)
 
 
 def _running(endpoint: Endpoint, shares: dict[int, int]) -> list[Revision]:

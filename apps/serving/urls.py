@@ -1,8 +1,11 @@
 from django.urls import URLPattern, path
 
-from apps.serving import api
+from apps.serving import api, views
 
-urlpatterns: list[URLPattern] = []
+urlpatterns: list[URLPattern] = [
+    path("endpoints", views.endpoints, name="endpoints"),
+    path("endpoints/<slug:environment>/<slug:name>", views.endpoint, name="endpoint"),
+]
 api_urlpatterns: list[URLPattern] = [
     path("environments", api.EnvironmentList.as_view(), name="api-environments"),
     path("endpoints", api.EndpointList.as_view(), name="api-endpoints"),

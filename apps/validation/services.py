@@ -71,9 +71,7 @@ def start(
     run = ValidationRun.objects.create(
         version=build.version, build=build, environment=environment, created_at=now, **asked
     )
-    run.job = jobs.enqueue(
-        kind=KIND, subject_id=run.pk, owning_team_id=run.owning_team_id, now=now
-    )
+    run.job = jobs.enqueue(kind=KIND, subject_id=run.pk, owning_team_id=run.owning_team_id, now=now)
     run.save(update_fields=["job"])
     _record("validation.started", run, actor, now, {"gates": gates, "digest": build.digest})
     _announce(run)

@@ -11,6 +11,7 @@ from django.conf import settings
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
+from websockets.typing import Origin
 
 from apps.accounts.models import User
 
@@ -23,7 +24,7 @@ class Listener:
         self._socket = connect(
             url.replace("http", "ws", 1) + "/ws/live/",
             additional_headers={"Cookie": f"{settings.SESSION_COOKIE_NAME}={_session(user)}"},
-            origin=url,  # type: ignore[arg-type]  # a plain string is what it sends
+            origin=Origin(url),
         )
         self._socket.send(json.dumps({"subscribe": topics}))
         self._thread = threading.Thread(target=self._listen, daemon=True)

@@ -1,7 +1,6 @@
 """What was observed at each point of the main path, as it is written to the report."""
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,7 +57,7 @@ class Report:
     def write(self, path: Path) -> None:
         temporary = path.with_suffix(path.suffix + ".tmp")
         temporary.write_text(json.dumps(self.as_json(), indent=2, default=str) + "\n")
-        os.replace(temporary, path)
+        temporary.replace(path)
 
 
 def short(value: Any) -> str:

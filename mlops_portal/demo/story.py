@@ -161,8 +161,7 @@ def watch_staging(stage: Stage, number: int) -> Json:
             }
         },
     )
-    rollout = _ended_rollout(stage, promotion, "succeeded")
-    return rollout
+    return _ended_rollout(stage, promotion, "succeeded")
 
 
 def _keep_checks(stage: Stage, promotion: Json) -> None:

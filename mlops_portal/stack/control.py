@@ -2,10 +2,9 @@
 
 import contextlib
 import fcntl
-
-
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -85,7 +84,7 @@ def stop(stack: Stack, *, seconds: float = 60) -> bool:
         names = [p.name for p in programs.PROGRAMS if p.order == order and p.name in running]
         for name in names:
             client.stop(name, wait=False)
-        _until(lambda names=names: _are_stopped(client, names), seconds, "processes", stack.logs)
+        _until(partial(_are_stopped, client, names), seconds, "processes", stack.logs)
     client.shutdown()
     _until(lambda: not Path(f"/proc/{pid}").exists(), seconds, "supervisor", stack.logs)
     for socket in stack.run.glob("*.sock"):

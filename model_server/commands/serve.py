@@ -29,7 +29,8 @@ def serve(*, bundle: Path, identity: Identity, place: server.Place, workers: int
     seal()
     if workers == 1:
         return server.run(proven, identity, place, None)
-    shared = server.bind(place.socket)
+    # Nobody accepts until a worker has loaded, so until then callers had better be refused.
+    shared = server.bind(place.socket, listen=False)
     inode = place.socket.stat().st_ino
     try:
         return Workers(

@@ -19,7 +19,7 @@ def woken() -> set[str]:
                 and node.func.id == "wake"
                 and isinstance(node.args[0], ast.Constant)
             ):
-                names.add(node.args[0].value)
+                names.add(str(node.args[0].value))
     return names
 
 

@@ -132,17 +132,18 @@ def save_unruly(path: Path) -> None:
 
 def save_pyfunc(path: Path) -> None:
     """It saves a Python model that returns a table, as a flavor of its own would."""
-    from mlflow.pyfunc import PythonModel, save_model
+    from mlflow.pyfunc import save_model
+    from mlflow.pyfunc.model import PythonModel
 
     signature = ModelSignature(Schema([ColSpec("double", "value"), ColSpec("string", "name")]))
-    # MLflow warns about the type hints that our own type checker wants.
+
+    class Doubler(PythonModel):
+        # MLflow takes type hints here for a schema, and warns when they are not one.
+        def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
+            return model_input.assign(twice=model_input["value"] * 2)[["name", "twice"]]
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-
-        class Doubler(PythonModel):  # type: ignore[misc]
-            def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
-                return model_input.assign(twice=model_input["value"] * 2)[["name", "twice"]]
-
         save_model(
             path, python_model=Doubler(), signature=signature, pip_requirements=REQUIREMENTS
         )

@@ -27,7 +27,8 @@ def ready(*, lock: str, python: Interpreter, tick: Callable[[], None]) -> tuple[
 
     It is made beside its place and renamed there when it is whole, so a worker that was killed
     leaves nothing that could be taken for an environment.
-    Raises: BuildFailed "environment" when a package does not install; Unavailable without the index.
+    Raises: BuildFailed "environment" when a package does not install; Unavailable when the index
+    does not answer.
     """
     folder: Path = settings.STACK.var / "environments"
     folder.mkdir(parents=True, exist_ok=True)
@@ -59,9 +60,7 @@ def packages(environment: Path) -> list[dict[str, str]]:
     return [{"name": name, "version": version} for name, version in ordered]
 
 
-def _install(
-    fresh: Path, lock: str, python: Interpreter, tick: Callable[[], None]
-) -> None:
+def _install(fresh: Path, lock: str, python: Interpreter, tick: Callable[[], None]) -> None:
     try:
         uv.run(
             "venv", "--quiet", "--relocatable", "--python", str(python.path), str(fresh), tick=tick

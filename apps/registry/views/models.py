@@ -41,7 +41,9 @@ def models(request: HttpRequest) -> HttpResponse:
         "words": words,
         "commands": commands_for("my-model"),
     }
-    template = "registry/_models.html" if request.headers.get("HX-Request") else "registry/page.html"
+    template = (
+        "registry/_models.html" if request.headers.get("HX-Request") else "registry/page.html"
+    )
     return render(request, template, context)
 
 
@@ -61,7 +63,9 @@ def model(request: HttpRequest, name: str) -> HttpResponse:
         "dataset_command": dataset_command(found.name),
         "may_register": may(request.user, "dataset.register", found),
     }  # fmt: skip
-    template = "registry/_model.html" if request.headers.get("HX-Request") else "registry/model.html"
+    template = (
+        "registry/_model.html" if request.headers.get("HX-Request") else "registry/model.html"
+    )
     return render(request, template, context)
 
 
@@ -84,7 +88,11 @@ def _environments(model: Model) -> list[dict[str, Any]]:
             if endpoint
             else None
         )
-        moving = endpoint.rollouts.moving().select_related("candidate__version").first() if endpoint else None  # noqa: E501
+        moving = (
+            endpoint.rollouts.moving().select_related("candidate__version").first()
+            if endpoint
+            else None
+        )  # noqa: E501
         rows.append({"name": name, "endpoint": endpoint, "changed": changed, "moving": moving})
     return rows
 

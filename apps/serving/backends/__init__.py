@@ -6,7 +6,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Protocol
+from typing import Any, Protocol
 
 from django.conf import settings
 from django.utils.module_loading import import_string
@@ -97,6 +97,7 @@ def load(alias: str) -> Backend:
 
     Raises: KeyError when settings name no such backend.
     """
-    entry = settings.SERVING_BACKENDS[alias]
+    named: Mapping[str, Mapping[str, Any]] = settings.SERVING_BACKENDS
+    entry = named[alias]
     backend: Backend = import_string(entry["BACKEND"])(**entry.get("OPTIONS", {}))
     return backend

@@ -120,9 +120,7 @@ class Gateway:
     def _splits(self) -> Path:
         return self.home / "splits"
 
-    def _write(
-        self, name: str, make: Callable[[str], envoy.Json], status: Status | None
-    ) -> None:
+    def _write(self, name: str, make: Callable[[str], envoy.Json], status: Status | None) -> None:
         old = self.written(name)
         taken = status is None or status.versions.get(name) == old.get("version_info")
         # What Envoy refused or missed is given again; it does not look twice by itself.

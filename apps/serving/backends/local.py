@@ -97,8 +97,9 @@ class LocalBackend:
         if status is not None:
             fresh = {t.cluster for r in routes for t in r.targets} - old.keys()
             status = gateway.wait(
-                lambda now: _took(gateway, now, "cds.json")
-                and all(now.healthy.get(name) for name in fresh),
+                lambda now: (
+                    _took(gateway, now, "cds.json") and all(now.healthy.get(name) for name in fresh)
+                ),
                 CONFIRM_SECONDS,
             )
         if status is not None:
@@ -109,8 +110,11 @@ class LocalBackend:
         gateway.write_listener(status)
         if status is None:
             return None, waiting
+        refused = status.rejected.get("rds.json", 0)
         status = gateway.wait(
-            lambda now: _took(gateway, now, "rds.json") or bool(_refused(status, now)),
+            lambda now: (
+                _took(gateway, now, "rds.json") or now.rejected.get("rds.json", 0) > refused
+            ),
             CONFIRM_SECONDS,
         )
         if status is None or not _took(gateway, status, "rds.json"):
@@ -259,10 +263,6 @@ def _cluster_name(endpoint: WantedEndpoint, revision: int) -> str:
 
 def _took(gateway: Gateway, status: Status, name: str) -> bool:
     return status.versions.get(name, "") == gateway.version(name)
-
-
-def _refused(before: Status, now: Status) -> bool:
-    return now.rejected.get("rds.json", 0) > before.rejected.get("rds.json", 0)
 
 
 @contextlib.contextmanager

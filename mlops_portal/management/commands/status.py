@@ -1,7 +1,7 @@
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from django.conf import settings
 from django.core.management.base import BaseCommand
@@ -12,7 +12,7 @@ from mlops_portal.stack.supervisor import Down, Process, Supervisor
 
 class Command(BaseCommand):
     help = "Every process with its state, age and memory. Exits 1 when one does not run."
-    requires_system_checks: list[str] = []
+    requires_system_checks: ClassVar[list[str]] = []
 
     def handle(self, *args: Any, **options: Any) -> None:
         client = Supervisor(settings.STACK.supervisor_socket)
@@ -22,7 +22,8 @@ class Command(BaseCommand):
             self.stdout.write("Nothing runs. Start it with ./portal up")
             sys.exit(1)
         what = {program.name: program.what for program in PROGRAMS}
-        self.stdout.write(f"{'process':<24}{'state':<10}{'pid':>8}{'age':>10}{'memory':>10}  what")
+        head = f"{'process':<24}{'state':<10}{'pid':>8}{'age':>10}{'memory':>10}  what"
+        self.stdout.write(head)
         total = 0
         for process in processes:
             used = tree_memory(process.pid) if process.pid else 0
@@ -32,9 +33,8 @@ class Command(BaseCommand):
                 f"{age(process):>10}{megabytes(used):>10}  {what.get(process.name, 'model replica')}"
             )
         own = tree_memory(client.pid(), children=False)
-        self.stdout.write(
-            f"{'supervisor':<24}{'running':<10}{client.pid():>8}{'':>10}{megabytes(own):>10}"
-        )
+        pid = client.pid()
+        self.stdout.write(f"{'supervisor':<24}{'running':<10}{pid:>8}{'':>10}{megabytes(own):>10}")
         self.stdout.write(
             f"{'in all':<52}{megabytes(total + own):>10}  (shared pages counted once)"
         )

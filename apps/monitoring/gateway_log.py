@@ -1,0 +1,187 @@
+"""Reads the gateway's access log: where it lies in its rotated files, and what its lines say.
+
+The fields are those of `ACCESS` in apps/serving/backends/envoy.py. Knows no database.
+"""
+
+import logging
+import os
+import re
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import orjson
+
+from apps.monitoring.sums import Answers
+
+log = logging.getLogger(__name__)
+
+NAME = "access.log"
+CHUNK_BYTES = 8 << 20
+ROTATED_OVER_BYTES = 64 << 20
+_REVISION = re.compile(r"\.r(\d+)$")
+
+
+@dataclass(frozen=True)
+class Place:
+    """How far the log was read: the file by its inode, since rotation changes its name."""
+
+    inode: int
+    offset: int
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Whole lines that were not read before, and the place behind them."""
+
+    content: bytes
+    end: Place
+    more: bool  # there may be more to read at once
+
+
+@dataclass
+class Rows:
+    at_us: list[int] = field(default_factory=list)
+    status: list[int] = field(default_factory=list)
+    latency_us: list[int] = field(default_factory=list)
+
+    def answers(self) -> Answers:
+        return Answers(
+            np.array(self.at_us, dtype=np.int64),
+            np.array(self.status, dtype=np.int64),
+            np.array(self.latency_us, dtype=np.int64),
+            np.zeros(len(self.at_us), dtype=np.bool_),  # the log has callers' requests only
+        )
+
+
+@dataclass
+class Lines:
+    """Inference requests as callers sent them."""
+
+    by_revision: dict[int, Rows] = field(default_factory=lambda: defaultdict(Rows))
+    by_route: dict[str, Rows] = field(default_factory=lambda: defaultdict(Rows))  # no cluster
+    nowhere: Counter[str] = field(default_factory=Counter)  # of no endpoint, by answer
+    torn: int = 0
+
+
+def files(folder: Path) -> list[Path]:
+    """It lists the log's files from the oldest to the one that is written now."""
+    rotated = sorted(
+        (path for path in folder.glob(f"{NAME}.*") if path.suffix[1:].isdigit()),
+        key=lambda path: int(path.suffix[1:]),
+    )
+    current = folder / NAME
+    return [*rotated, current] if current.exists() else rotated
+
+
+def first(folder: Path) -> Place | None:
+    """It gives the beginning of the log; None when there is none yet."""
+    listed = files(folder)
+    return Place(listed[0].stat().st_ino, 0) if listed else None
+
+
+def read(folder: Path, place: Place) -> Chunk:
+    """It reads on from a place; a line that is still being written is left for the next time."""
+    # The list is taken before the reading: when a later file stood in it already, the writer had
+    # closed this one, so that its end is its end.
+    listed = files(folder)
+    inodes = [path.stat().st_ino for path in listed]
+    if place.inode not in inodes:
+        if not listed:
+            return Chunk(b"", place, more=False)
+        log.warning("The gateway's log was replaced; what was not read of the old one is lost")
+        return Chunk(b"", Place(inodes[0], 0), more=True)
+    index = inodes.index(place.inode)
+    with listed[index].open("rb") as file:
+        if os.fstat(file.fileno()).st_ino != place.inode:
+            return Chunk(b"", place, more=True)  # rotated between the list and here
+        offset = place.offset
+        if os.fstat(file.fileno()).st_size < offset:
+            log.warning("The gateway's log was cut off; it is read from its beginning")
+            offset = 0
+        file.seek(offset)
+        content = file.read(CHUNK_BYTES)
+    whole = content.rfind(b"\n") + 1
+    if whole:
+        full = len(content) == CHUNK_BYTES
+        return Chunk(content[:whole], Place(place.inode, offset + whole), more=full)
+    if len(content) == CHUNK_BYTES:
+        log.error("A line of the gateway's log has more than %d bytes and is skipped", CHUNK_BYTES)
+        return Chunk(b"", Place(place.inode, offset + CHUNK_BYTES), more=True)
+    if index + 1 < len(listed):
+        if content:
+            log.warning("The gateway ended in the middle of a line of its log")
+        return Chunk(b"", Place(inodes[index + 1], 0), more=True)
+    return Chunk(b"", Place(place.inode, offset), more=False)
+
+
+def forget_before(folder: Path, place: Place) -> None:
+    """It removes rotated files that were read to their end."""
+    listed = files(folder)
+    inodes = [path.stat().st_ino for path in listed]
+    if place.inode in inodes:
+        for path in listed[: inodes.index(place.inode)]:
+            path.unlink()
+
+
+def rotate(folder: Path, place: Place, *, admin: Path, mark: int) -> None:
+    """It puts a large log aside and has the gateway begin a new one.
+
+    `mark` orders rotated files: it must grow. Safe to call at any time and again: without a
+    current file the gateway is only asked once more, so that a call lost here is made up for.
+    """
+    current = folder / NAME
+    try:
+        about = current.stat()
+    except FileNotFoundError:
+        if files(folder):
+            _reopen(admin)
+        return
+    # Never a second one before the first was read: there is one old file at most.
+    if about.st_size > ROTATED_OVER_BYTES and about.st_ino == place.inode:
+        current.rename(folder / f"{NAME}.{mark}")
+        _reopen(admin)
+
+
+def parse(content: bytes) -> Lines:
+    """It sorts whole lines by whom they were for."""
+    lines = Lines()
+    for line in content.splitlines():
+        try:
+            entry = orjson.loads(line)
+            row = (int(entry["ts"]), int(entry["code"] or 0), int(entry["us"] or 0))
+        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+            lines.torn += 1
+            continue
+        # Readiness and metadata are asked with GET: probes are no predictions.
+        if entry.get("method", "POST") == "POST":
+            _sort(entry, row, lines)
+    return lines
+
+
+def _sort(entry: dict[str, Any], row: tuple[int, int, int], lines: Lines) -> None:
+    cluster, route = entry.get("cluster") or "", entry.get("route") or ""
+    found = _REVISION.search(cluster)
+    if found:
+        rows = lines.by_revision[int(found[1])]
+    elif "/" in route and not cluster:
+        rows = lines.by_route[route]
+    else:
+        lines.nowhere[str(row[1])] += 1
+        return
+    rows.at_us.append(row[0])
+    rows.status.append(row[1])
+    rows.latency_us.append(row[2])
+
+
+def _reopen(admin: Path) -> None:
+    transport = httpx.HTTPTransport(uds=str(admin))
+    try:
+        with httpx.Client(transport=transport, timeout=2) as client:
+            client.post("http://gateway/reopen_logs").raise_for_status()
+    except httpx.HTTPError as down:
+        # A gateway that starts opens its log anyway; one that runs is asked again.
+        log.warning("The gateway was not told to open a new log: %s", down)

@@ -1,0 +1,103 @@
+"""The columns of the prediction log, and how a file of it comes to be. Knows no database."""
+
+import os
+import uuid
+from collections.abc import Iterable
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("at", pa.timestamp("us", tz="UTC"), nullable=False),
+        pa.field("revision", pa.int64(), nullable=False),
+        pa.field("version", pa.int32(), nullable=False),
+        pa.field("status", pa.int16(), nullable=False),
+        pa.field("latency_us", pa.int64(), nullable=False),
+        pa.field("format", pa.string()),
+        pa.field("caller", pa.string()),
+        pa.field("shadow", pa.bool_(), nullable=False),
+        pa.field("request", pa.string()),  # JSON
+        pa.field("response", pa.string()),  # JSON
+        pa.field("error", pa.string()),
+    ]
+)
+SUFFIX = ".parquet"
+UNFINISHED = ".tmp"
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+DAY_US = 86_400_000_000
+
+
+def batch(records: list[dict[str, Any]], *, revision: int, version: int) -> pa.RecordBatch:
+    """It turns captured records of one revision into columns."""
+    count = len(records)
+    columns: list[Any] = [
+        [record["id"] for record in records],
+        [record["ts"] for record in records],
+        [revision] * count,
+        [version] * count,
+        [record["status"] for record in records],
+        [record["us"] for record in records],
+        [_text(record.get("format")) for record in records],
+        [_text(record.get("caller")) for record in records],
+        [record["shadow"] for record in records],
+        [_json(record.get("request")) for record in records],
+        [_json(record.get("response")) for record in records],
+        [_text(record.get("error")) for record in records],
+    ]
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
+
+
+def by_day(batches: Iterable[pa.RecordBatch]) -> dict[date, pa.Table]:
+    """It splits rows by their day in UTC, in the order of their time."""
+    table = pa.Table.from_batches(batches, SCHEMA).sort_by("at")
+    days = pc.divide(pc.cast(table["at"], pa.int64()), DAY_US)
+    return {
+        (EPOCH + timedelta(days=number)).date(): table.filter(pc.equal(days, number))
+        for number in pc.unique(days).to_pylist()
+    }
+
+
+def write(table: pa.Table, folder: Path) -> Path:
+    """It writes a file that is whole and on the disk when it has its name."""
+    _make(folder)
+    path = folder / f"{uuid.uuid4()}{SUFFIX}"
+    unfinished = path.with_suffix(UNFINISHED)
+    with unfinished.open("wb") as file:
+        pq.write_table(table, file, compression="zstd")
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.rename(path)
+    _sync(folder)
+    return path
+
+
+def _make(folder: Path) -> None:
+    missing = [folder, *folder.parents]
+    missing = missing[: next(i for i, place in enumerate(missing) if place.exists())]
+    folder.mkdir(parents=True, exist_ok=True)
+    for made in missing:  # a directory whose name is not on the disk takes its files with it
+        _sync(made.parent)
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _json(value: object) -> str:
+    return orjson.dumps(value).decode()

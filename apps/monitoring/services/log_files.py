@@ -1,0 +1,163 @@
+"""Moves counted segments into the prediction log, each row once, whatever crashes.
+
+The order makes it safe: the Parquet file is on the disk, then one transaction makes it exist and
+says that its segments are in it, then the segments' files go. Cut off before the transaction, the
+file is an orphan that `retention` removes; cut off after it, the next look removes the segments.
+"""
+
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+from django.db import transaction
+from django.db.models import F, Min, QuerySet, Sum
+
+from apps.monitoring import parquet, places, segments
+from apps.monitoring.models import LogFile, Segment
+from apps.monitoring.services.segments import path_of
+from apps.serving.models import Endpoint
+
+log = logging.getLogger(__name__)
+
+LONGEST_WAIT = timedelta(seconds=60)
+ENOUGH_ROWS = 50_000
+ENOUGH_BYTES = 64 << 20  # what is read into memory for one file
+
+
+class AlreadyLogged(Exception):
+    """Another process put a segment of this batch into the log first."""
+
+
+@dataclass(frozen=True)
+class Written:
+    path: Path
+    day: date
+    table: pa.Table
+
+
+def due(*, now: datetime, everything: bool = False) -> list[Endpoint]:
+    """Endpoints whose counted rows have waited long enough, or are many."""
+    waiting = (
+        _waiting()
+        .values("revision__endpoint_id")
+        .annotate(rows_waiting=Sum("rows"), since=Min("counted_at"))
+        .order_by()
+    )
+    ripe = [
+        row["revision__endpoint_id"]
+        for row in waiting
+        if everything
+        or row["rows_waiting"] >= ENOUGH_ROWS
+        or row["since"] <= now - LONGEST_WAIT
+    ]
+    return list(Endpoint.objects.filter(pk__in=ripe).select_related("environment"))
+
+
+def write(*, endpoint: Endpoint, now: datetime) -> int:
+    """It writes the rows that have waited longest, a file a day, and gives how many there were.
+
+    Raises: AlreadyLogged; the database is then as before.
+    """
+    chosen = _chosen(endpoint)
+    batches: list[pa.RecordBatch] = []
+    lost: list[Segment] = []
+    first_day: dict[int, date] = {}  # segment -> the day of its first row
+    for segment in chosen:
+        rows = _batch(segment)
+        if rows is None:
+            lost.append(segment)
+        else:
+            batches.append(rows)
+            first_day[segment.pk] = datetime.fromtimestamp(
+                rows["at"][0].value / 1_000_000, UTC
+            ).date()
+    written = [_write(endpoint, day, table) for day, table in parquet.by_day(batches).items()]
+    try:
+        _commit(endpoint, written, chosen, lost, first_day, now)
+    except AlreadyLogged:
+        for file in written:
+            file.path.unlink()
+        raise
+    for segment in chosen:
+        path_of(segment.name).unlink(missing_ok=True)
+    return sum(file.table.num_rows for file in written)
+
+
+def _waiting() -> QuerySet[Segment]:
+    return Segment.objects.filter(log_file=None, rows__gt=0)
+
+
+def _chosen(endpoint: Endpoint) -> list[Segment]:
+    chosen: list[Segment] = []
+    rows = size = 0
+    waiting = _waiting().filter(revision__endpoint=endpoint).order_by("pk")
+    for segment in waiting.select_related("revision__version").iterator():
+        chosen.append(segment)
+        rows += segment.rows
+        try:
+            size += os.stat(path_of(segment.name)).st_size
+        except FileNotFoundError:
+            continue  # _batch says that it is lost
+        if rows >= ENOUGH_ROWS or size >= ENOUGH_BYTES:
+            break
+    return chosen
+
+
+def _batch(segment: Segment) -> pa.RecordBatch | None:
+    try:
+        read = segments.read(path_of(segment.name))
+    except (FileNotFoundError, segments.Unreadable) as why:
+        log.error("Rows of segment %s are lost: %s", segment.name, why)  # noqa: TRY400  no bug
+        return None
+    if len(read.records) != segment.rows:
+        log.error(
+            "Segment %s had %d rows when it was counted and has %d now",
+            segment.name, segment.rows, len(read.records),
+        )  # fmt: skip
+    if not read.records:
+        return None
+    return parquet.batch(
+        read.records, revision=segment.revision_id, version=segment.revision.version.number
+    )
+
+
+def _write(endpoint: Endpoint, day: date, table: pa.Table) -> Written:
+    folder = f"endpoint={endpoint.environment.name}.{endpoint.name}/day={day.isoformat()}"
+    return Written(parquet.write(table, places.log() / folder), day, table)
+
+
+@transaction.atomic
+def _commit(
+    endpoint: Endpoint,
+    written: Sequence[Written],
+    chosen: Sequence[Segment],
+    lost: Sequence[Segment],
+    first_day: dict[int, date],
+    now: datetime,
+) -> None:
+    gone = [segment.pk for segment in lost]
+    if gone:
+        # What cannot be read now never will be; asking for ever would stop all that is behind it.
+        Segment.objects.filter(pk__in=gone).update(torn=F("torn") + F("rows"), rows=0)
+    files = {
+        file.day: LogFile.objects.create(
+            endpoint=endpoint,
+            day=file.day,
+            path=str(file.path.relative_to(places.log())),
+            rows=file.table.num_rows,
+            size_bytes=file.path.stat().st_size,
+            first_at=file.table["at"][0].as_py(),
+            last_at=file.table["at"][-1].as_py(),
+            created_at=now,
+        )
+        for file in written
+    }
+    for day, file in files.items():
+        mine = [segment.pk for segment in chosen if first_day.get(segment.pk) == day]
+        moved = Segment.objects.filter(pk__in=mine, log_file=None).update(log_file=file)
+        if moved != len(mine):
+            raise AlreadyLogged(f"{len(mine) - moved} segments of {endpoint} are in the log already")

@@ -1,0 +1,9 @@
+from celery import shared_task
+from django.utils import timezone
+
+from apps.monitoring.services import leftovers
+
+
+@shared_task(name="monitoring.sweep")
+def sweep() -> None:
+    leftovers.sweep(now=timezone.now())

@@ -1,0 +1,163 @@
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.core.paginator import Paginator
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
+from django.views.decorators.http import require_POST, require_safe
+
+from apps.accounts.models import User
+from apps.accounts.selectors import may, require
+from apps.core.templatetags.formats import format_duration, revision_index
+from apps.monitoring import selectors as monitoring
+from apps.rollouts import selectors, services, tiles
+from apps.rollouts.lifecycle import Phase
+from apps.rollouts.models import Rollout
+from apps.serving.lifecycle import RevisionWish
+from apps.serving.models import Endpoint, Revision
+
+RECENT = timedelta(minutes=5)
+
+
+@login_required
+@require_safe
+def rollouts(request: HttpRequest) -> HttpResponse:
+    require(request.user, "view")
+    phase = request.GET.get("phase", "")
+    found = selectors.visible_to(request.user)
+    if phase in set(Phase):
+        found = found.filter(phase=phase)
+    page = Paginator(found, 50).get_page(request.GET.get("page"))
+    for rollout in page.object_list:
+        rollout.parts = _parts(rollout, rollout.weight)  # type: ignore[attr-defined]
+    context = {"page": page, "phase": phase, "phases": list(Phase)}
+    live = request.headers.get("HX-Request")
+    return render(request, "rollouts/_rollouts.html" if live else "rollouts/list.html", context)
+
+
+@login_required
+@require_safe
+def rollout(request: HttpRequest, pk: int) -> HttpResponse:
+    found = _rollout(request, pk, "view")
+    story = list(found.observations.all())
+    now = timezone.now()
+    until = found.finished_at or now
+    since = max(found.created_at, until - RECENT)
+    context = {
+        "rollout": found,
+        "model": found.endpoint.model,
+        "parts": _parts(found, found.weight),
+        "seen": _seen(found),
+        "steps": _steps(found, story),
+        "tiles": tiles.shown(found.evidence),
+        "figures": _figures([r for r in (found.stable, found.candidate) if r], since, until),
+        "since": since,
+        "story": story[::-1],
+        "is_final": Phase(found.phase).is_final,
+        "is_reverting": found.phase == Phase.REVERTING or found.abort_wanted,
+        "may_steer": may(request.user, "rollout.steer", found),
+    }
+    live = request.headers.get("HX-Request")
+    return render(request, "rollouts/_rollout.html" if live else "rollouts/page.html", context)
+
+
+@login_required
+@require_POST
+def pause(request: HttpRequest, pk: int) -> HttpResponse:
+    held = _rollout(request, pk, "rollout.steer")
+    assert isinstance(request.user, User)
+    services.pause(rollout=held, actor=request.user, now=timezone.now())
+    messages.success(request, "The rollout holds where it stands")
+    return redirect(held)
+
+
+@login_required
+@require_POST
+def resume(request: HttpRequest, pk: int) -> HttpResponse:
+    held = _rollout(request, pk, "rollout.steer")
+    assert isinstance(request.user, User)
+    services.resume(rollout=held, actor=request.user, now=timezone.now())
+    messages.success(request, "The rollout goes on")
+    return redirect(held)
+
+
+@login_required
+@require_POST
+def abort(request: HttpRequest, pk: int) -> HttpResponse:
+    held = _rollout(request, pk, "rollout.steer")
+    assert isinstance(request.user, User)
+    reason = request.POST.get("reason", "").strip()[:2000]
+    services.abort(rollout=held, actor=request.user, reason=reason, now=timezone.now())
+    messages.success(request, "All traffic goes back to the stable version")
+    return redirect(held)
+
+
+@login_required
+@require_safe
+def health(request: HttpRequest, environment: str, name: str) -> HttpResponse:
+    """What callers of an endpoint get now, revision by revision: a part of several pages."""
+    rows = Endpoint.objects.select_related("model", "environment")
+    endpoint = get_object_or_404(rows, environment__name=environment, name=name)
+    require(request.user, "view", endpoint)
+    running = endpoint.revisions.filter(wanted=RevisionWish.RUN).select_related("version__model")
+    now = timezone.now()
+    context = {"figures": _figures(list(running[:8]), now - RECENT, now), "endpoint": endpoint}
+    return render(request, "rollouts/_health.html", context)
+
+
+def _rollout(request: HttpRequest, pk: int, verb: str) -> Rollout:
+    found = get_object_or_404(selectors.with_relations(Rollout.objects.all()), pk=pk)
+    require(request.user, verb, found)
+    return found
+
+
+def _parts(rollout: Rollout, weight: int) -> list[dict[str, object]]:
+    number = rollout.candidate.version.number
+    parts: list[dict[str, object]] = []
+    if rollout.stable is not None:
+        stable = rollout.stable.version.number
+        name, index = f"v{stable} stable", revision_index(stable)
+        parts.append({"label": name, "weight": 1000 - weight, "index": index})
+    index = revision_index(number)
+    return [*parts, {"label": f"v{number} candidate", "weight": weight, "index": index}]
+
+
+def _seen(rollout: Rollout) -> int | None:
+    """Thousandths that the gateway last reported for the candidate; None: it did not answer."""
+    reported = rollout.endpoint.traffic_seen
+    return None if reported is None else int(reported.get(str(rollout.candidate_id), 0))
+
+
+def _steps(rollout: Rollout, story: list[Any]) -> list[dict[str, object]]:
+    """The plan as a timeline, each step with when its share was first asked for."""
+    phase, shown = Phase(rollout.phase), []
+    began: dict[int, datetime] = {}
+    for line in story:
+        if line.phase in (Phase.PROGRESSING, Phase.PAUSED):
+            began.setdefault(line.step, line.at)
+    for place, step in enumerate(rollout.steps):
+        if phase is Phase.SUCCEEDED or (place < rollout.step and phase is not Phase.PREPARING):
+            state = "done"
+        elif place == rollout.step and not phase.is_final and phase is not Phase.PREPARING:
+            state = "reverting" if phase is Phase.REVERTING else "current"
+            state = "paused" if phase is Phase.PAUSED else state
+        else:
+            state = "reverted" if place == rollout.step and phase.is_final else "ahead"
+        held = f"holds {format_duration(step.hold)}" if step.hold else "goes on at once"
+        note = f"{held}, {'needs a passed analysis' if step.analysis else 'without analysis'}"
+        label = f"{step.weight / 10:g} % of traffic"
+        shown.append({"label": label, "state": state, "note": note, "at": began.get(place)})
+    return shown
+
+
+def _figures(revisions: list[Revision], since: datetime, until: datetime) -> list[dict[str, Any]]:
+    """What each revision did, from the gateway's rollups; nothing for what took no request."""
+    shown = []
+    for revision in revisions:
+        sums, _ = monitoring.compare(candidate=revision, stable=None, since=since, now=until)
+        rate = sums.requests / max(1.0, (until - since).total_seconds())
+        shown.append({"revision": revision, "sums": sums, "rate": rate})
+    return shown

@@ -1,0 +1,118 @@
+"""Asks a build's model for its answers on the holdout, in the model's own environment."""
+
+import json
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+from django.conf import settings
+
+from apps.builds.models import Build
+from apps.core import sandbox
+from apps.jobs.services import Failed
+from apps.validation.holdout import Holdout
+
+TIMEOUT_SECONDS = 1800.0
+MEMORY_BYTES = 8 * 1024**3
+
+
+@dataclass(frozen=True)
+class Answers:
+    """One prediction a row of the holdout, in its order."""
+
+    predictions: list[Any]
+    seconds: float
+    kept: bool  # they were computed by an earlier run
+
+
+def of(*, build: Build, holdout: Holdout, tick: Callable[[], None]) -> Answers:
+    """It returns the build's predictions; the same bundle on the same rows is asked once.
+
+    Raises: jobs.services.Failed when the model does not answer these rows.
+    """
+    folder: Path = settings.STACK.var / "predictions"
+    folder.mkdir(parents=True, exist_ok=True)
+    place = folder / f"{build.digest.removeprefix('sha256:')}-{holdout.key[:32]}.json"
+    kept = _read(place, holdout.rows)
+    if kept is not None:
+        return Answers(kept["predictions"], kept["seconds"], kept=True)
+    if not Path(build.bundle_path).is_dir():
+        raise Failed(f"The bundle of {build.version} is not on this machine; build it again")
+    columns = _columns(build, holdout)
+    with tempfile.TemporaryDirectory(prefix="portal-predict-") as name:
+        report, raw = _ask(build, holdout, columns, Path(name), tick)
+    if not report.get("ok"):
+        error = report.get("error") or {}
+        said = f"{error.get('type', '')}: {error.get('message', '')}".strip(": ")[:2000]
+        raise Failed(f"{build.version} did not answer the data set {holdout.dataset.name}. {said}")
+    _keep(place, raw)
+    return Answers(report["predictions"], report["seconds"], kept=False)
+
+
+def _columns(build: Build, holdout: Holdout) -> list[str]:
+    """A model is given what it declares; without a declaration, everything but the label."""
+    declared = [column for column in build.signature.get("inputs", []) if column.get("name")]
+    if not declared:
+        return holdout.features
+    there = set(holdout.table.column_names)
+    missing = [
+        column["name"]
+        for column in declared
+        if column["name"] not in there and column.get("required", True)
+    ]
+    if missing:
+        raise Failed(
+            f"{build.version} needs the columns {', '.join(missing)}, which the data set "
+            f"{holdout.dataset.name} lacks; it has {', '.join(holdout.features)}"
+        )
+    return [column["name"] for column in declared if column["name"] in there]
+
+
+def _ask(
+    build: Build, holdout: Holdout, columns: list[str], work: Path, tick: Callable[[], None]
+) -> tuple[dict[str, Any], bytes]:
+    data, out = work / "rows.json", work / "answers.json"
+    data.write_bytes(orjson.dumps(holdout.split(columns), default=_plain))
+    data.chmod(0o644)
+    model = Path(build.bundle_path) / "model"
+    given = ("--model", str(model), "--data", str(data), "--out", str(out))
+    command = build.command("predict", *given)
+    done = sandbox.run(
+        command,
+        env=build.process_environment() | {"HOME": str(work), "TMPDIR": str(work)},
+        limits=sandbox.Limits(memory_bytes=MEMORY_BYTES),
+        cwd=work,
+        timeout_seconds=TIMEOUT_SECONDS,
+        on_tick=tick,
+        account=sandbox.account_for(Path(command[0]), reads=[model / "MLmodel"]),
+        writes=[work],
+    )
+    try:
+        raw = out.read_bytes()
+        return json.loads(raw), raw
+    except (OSError, ValueError):
+        why = done.killed_why or f"The process ended with code {done.returncode}"
+        words = f"{why}. {done.output_tail.strip()[-1000:]}"
+        return {"ok": False, "error": {"type": "Stopped", "message": words}}, b""
+
+
+def _read(place: Path, rows: int) -> dict[str, Any] | None:
+    try:
+        kept: dict[str, Any] = json.loads(place.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return kept if len(kept.get("predictions", [])) == rows else None
+
+
+def _keep(place: Path, raw: bytes) -> None:
+    with tempfile.NamedTemporaryFile(dir=place.parent, suffix=".tmp", delete=False) as fresh:
+        fresh.write(raw)
+    Path(fresh.name).replace(place)
+
+
+def _plain(value: Any) -> Any:
+    """Parquet has decimals and bytes, which JSON has not."""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else float(value)

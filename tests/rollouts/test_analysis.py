@@ -1,0 +1,218 @@
+"""The analysis: few false alarms however often one looks, and harm found after few requests."""
+
+from math import exp, log
+
+import numpy as np
+import pytest
+
+from apps.rollouts.analysis import (
+    Analysis,
+    Tolerances,
+    beta_binomial,
+    judge,
+    mixture,
+    mixture_half_width,
+)
+from apps.rollouts.lifecycle import Verdict
+from tests.rollouts.sums import Simulated, simulated
+
+TOLERANCES = Tolerances(min_requests=100, error_rate_difference=0.005, latency_ratio=1.5)
+ALPHA = 0.01
+
+
+def judged(candidate: Simulated, stable: Simulated | None) -> Analysis:
+    return judge(candidate, stable, TOLERANCES, ALPHA)
+
+
+def verdicts(analysis: Analysis) -> dict[str, Verdict]:
+    return {tile.metric: tile.verdict for tile in analysis.tiles}
+
+
+def test_equal_revisions_pass_when_there_are_enough_requests() -> None:
+    analysis = judged(simulated(500, 2), simulated(4500, 18, seed=2))
+
+    assert analysis.verdict is Verdict.PASS
+    assert analysis.reason.startswith("errors 0.4 % against 0.4 %; latency ")
+    assert (analysis.candidate_requests, analysis.stable_requests) == (500, 4500)
+
+
+def test_too_few_requests_are_unclear_and_say_how_many_are_needed() -> None:
+    analysis = judged(simulated(34), simulated(300, 1))
+
+    assert (analysis.verdict, analysis.reason) == (
+        Verdict.UNCLEAR, "34 of 100 requests to the candidate",
+    )  # fmt: skip
+
+
+def test_a_stable_revision_without_requests_is_nothing_to_compare_with() -> None:
+    analysis = judged(simulated(300), simulated(5))
+
+    assert (analysis.verdict, analysis.reason) == (
+        Verdict.UNCLEAR, "5 of 30 requests to the stable revision",
+    )  # fmt: skip
+
+
+def test_overwhelming_errors_fail_before_there_are_enough_requests_to_pass() -> None:
+    analysis = judged(simulated(40, 20), simulated(360, 1))
+
+    assert analysis.verdict is Verdict.FAIL
+    assert analysis.reason == "errors 50.0 % against 0.3 %"
+    assert verdicts(analysis)["error_rate"] is Verdict.FAIL
+
+
+def test_no_verdict_is_made_of_a_handful_of_requests() -> None:
+    assert judged(simulated(29, 29), simulated(5000, 1)).verdict is Verdict.UNCLEAR
+
+
+def test_an_estimate_beyond_the_tolerance_waits_until_chance_is_ruled_out() -> None:
+    analysis = judged(simulated(100, 2), simulated(900, 2))
+
+    assert analysis.verdict is Verdict.UNCLEAR
+    assert analysis.reason == "more requests are needed to tell: errors 2.0 % against 0.2 %"
+
+
+def test_a_certain_but_small_difference_is_tolerated() -> None:
+    analysis = judged(simulated(400_000, 1600), simulated(400_000, 400, seed=2))
+
+    assert verdicts(analysis)["error_rate"] is Verdict.PASS
+    error_rate = analysis.tiles[0]
+    assert error_rate.difference == pytest.approx(0.003)
+    assert error_rate.interval is not None
+    assert 0 < error_rate.interval[0] < 0.003 < error_rate.interval[1] < 0.005
+
+
+def test_twice_as_slow_fails_and_says_both_latencies() -> None:
+    analysis = judged(simulated(400, milliseconds=20), simulated(3600, seed=2))
+
+    assert analysis.verdict is Verdict.FAIL
+    assert verdicts(analysis) == {
+        "error_rate": Verdict.PASS,
+        "latency_mean": Verdict.FAIL,
+        "latency_p95": Verdict.FAIL,
+    }
+    mean = analysis.tiles[1]
+    assert mean.difference == pytest.approx(2.0, rel=0.1)
+    assert mean.interval is not None
+    assert mean.interval[0] > 1.5
+
+
+def test_a_slow_slice_that_hides_in_the_mean_is_found() -> None:
+    chance = np.random.default_rng(3)
+    candidate = Simulated()
+    latencies = 10 * np.exp(chance.normal(0, 0.3, 1500))
+    latencies[::12] *= 20  # one row in twelve
+    candidate.add(latencies, np.zeros(1500, bool))
+
+    analysis = judged(candidate, simulated(13_500, seed=2))
+
+    assert verdicts(analysis)["latency_mean"] is Verdict.PASS
+    assert verdicts(analysis)["latency_p95"] is Verdict.FAIL
+
+
+def test_a_faster_candidate_with_fewer_errors_passes() -> None:
+    analysis = judged(simulated(1000, milliseconds=4), simulated(9000, 300, seed=2))
+
+    assert analysis.verdict is Verdict.PASS
+
+
+def test_without_a_single_answer_the_latency_is_unclear() -> None:
+    analysis = judged(simulated(200, 200), simulated(1800, 1800, seed=2))
+
+    assert analysis.verdict is Verdict.UNCLEAR
+    assert verdicts(analysis)["latency_mean"] is Verdict.UNCLEAR
+
+
+@pytest.mark.parametrize(
+    ("requests", "errors", "verdict"),
+    [
+        (0, 0, Verdict.PASS),  # nobody calls yet, and nothing served before
+        (10, 0, Verdict.PASS),
+        (10, 1, Verdict.UNCLEAR),
+        (100, 1, Verdict.UNCLEAR),  # one in a hundred may be chance
+        (100, 8, Verdict.FAIL),
+        (1000, 4, Verdict.PASS),
+    ],
+)
+def test_a_first_revision_is_judged_by_its_errors_alone(
+    requests: int, errors: int, verdict: Verdict
+) -> None:
+    analysis = judged(simulated(requests, errors, milliseconds=9000), None)
+
+    assert analysis.verdict is verdict
+    assert [tile.metric for tile in analysis.tiles] == ["error_rate"]
+    assert analysis.stable_requests is None
+
+
+def test_the_evidence_is_plain_json() -> None:
+    evidence = judged(simulated(500, 2), simulated(4500, 18, seed=2)).evidence()
+
+    assert evidence["verdict"] == "pass"
+    assert [tile["metric"] for tile in evidence["tiles"]] == [
+        "error_rate", "latency_mean", "latency_p95",
+    ]  # fmt: skip
+    assert {"stable", "candidate", "difference", "interval", "tolerance", "verdict"} <= set(
+        evidence["tiles"][0]
+    )
+
+
+def test_the_mixture_is_the_formula_and_its_interval_its_inverse() -> None:
+    variance, tau, alpha = 0.002, 0.1, 0.01
+    information = 1 / variance
+    by_hand = -0.5 * log(1 + tau**2 * information) + information**2 * 0.15**2 * tau**2 / (
+        2 * (1 + tau**2 * information)
+    )
+    assert mixture(0.15, variance, tau) == pytest.approx(by_hand)
+    half = mixture_half_width(variance, tau, alpha)
+    assert mixture(half, variance, tau) == pytest.approx(log(1 / alpha))
+
+
+def test_the_beta_binomial_is_a_likelihood_ratio() -> None:
+    """Under the null its mean over all outcomes is one: that is what bounds false alarms."""
+    from math import comb
+
+    trials, share = 30, 0.1
+    mean = sum(
+        comb(trials, k) * share**k * (1 - share) ** (trials - k)
+        * exp(beta_binomial(k, trials, share, share))
+        for k in range(trials + 1)
+    )  # fmt: skip
+
+    assert mean == pytest.approx(1.0)
+
+
+def looks(chance: np.random.Generator, error_rate: float, slower: float) -> tuple[bool, int]:
+    """One canary at 10 %, looked at after each 20 of its requests: failed?, after how many."""
+    candidate, stable = Simulated(), Simulated()
+    for _ in range(50):
+        candidate.add(
+            slower * 10 * np.exp(chance.normal(0, 0.4, 20)), chance.random(20) < error_rate
+        )
+        stable.add(10 * np.exp(chance.normal(0, 0.4, 180)), chance.random(180) < 0.004)
+        if judged(candidate, stable).verdict is Verdict.FAIL:
+            return True, candidate.requests
+    return False, candidate.requests
+
+
+def test_false_alarms_stay_below_what_was_allowed() -> None:
+    chance = np.random.default_rng(20300107)
+
+    alarms = sum(looks(chance, 0.004, 1.0)[0] for _ in range(200))
+
+    assert alarms <= 2  # 1 % of 200; every look of all fifty counts
+
+
+def test_errors_from_a_slice_of_rows_are_found_within_300_requests() -> None:
+    chance = np.random.default_rng(20300108)
+
+    found = [looks(chance, 0.08, 1.0) for _ in range(50)]
+
+    assert all(failed for failed, _ in found)
+    assert sorted(after for _, after in found)[47] <= 300  # 95 of 100
+
+
+def test_twice_the_latency_is_found_within_200_requests() -> None:
+    chance = np.random.default_rng(20300109)
+
+    found = [looks(chance, 0.004, 2.0) for _ in range(50)]
+
+    assert all(failed and after <= 200 for failed, after in found)
