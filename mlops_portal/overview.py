@@ -240,6 +240,7 @@ def _rows(
         Model.objects.filter(team__in=teams)
         .select_related("team")
         .annotate(newest=Max("versions__number"))
+        .order_by("name")
     )
     endpoints: dict[int, list[Endpoint]] = defaultdict(list)
     for endpoint in (

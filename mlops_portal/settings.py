@@ -247,6 +247,9 @@ LOGGING = {
     "root": {"handlers": ["console"], "level": "INFO"},
     "loggers": {
         "httpx": {"level": "WARNING"},
+        # Sweeps each second: that they ran is no news.
+        "celery.worker.strategy": {"level": "WARNING"},
+        "celery.app.trace": {"level": "WARNING"},
         "alembic": {"level": "WARNING"},
         "django.request": {"level": "ERROR"},
     },

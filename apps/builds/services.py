@@ -15,7 +15,6 @@ from apps.core.dispatch import wake
 from apps.core.errors import Refused
 from apps.jobs import services as jobs
 from apps.jobs.lifecycle import Status
-from apps.jobs.models import Job
 from apps.notifications.services import tell
 from apps.registry.models import Version
 
@@ -134,7 +133,8 @@ def end(build_id: int, status: Status, reason: str) -> None:
     )
     if BuildStatus(build.status).is_final:
         return
-    job = Job.objects.get(pk=build.job_id)
+    job = build.job
+    assert job is not None
     now = job.finished_at or job.created_at
     cancelled = status is Status.CANCELLED
     build.status = BuildStatus.CANCELLED if cancelled else BuildStatus.FAILED

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import datetime
 
-from django.db import InterfaceError, OperationalError, connection
+from django.db import IntegrityError, InterfaceError, OperationalError, connection
 from django.utils import timezone
 from redis.exceptions import RedisError
 
@@ -66,21 +66,28 @@ class Collector:
     def tick(self) -> bool:
         """It does what is to be done once, and tells whether more waits already."""
         busy = False
-        for step in (self.count_segments, self.count_gateway, self.write_log_files):
+        for step in (self.tidy, self.count_segments, self.count_gateway, self.write_log_files):
             try:
                 busy = step() or busy
-            except (gateway.PositionMoved, log_files.AlreadyLogged) as late:
-                log.warning("Another collector works here: %s", late)
+            except (IntegrityError, gateway.PositionMoved, log_files.AlreadyLogged) as late:
+                # Undone, and seen anew at the next tick: a revision was deleted meanwhile, or
+                # another collector works on the same files.
+                log.warning("A batch was undone: %s", late)
         self._sum_up()
         self._announce.flush()
         return busy
 
-    def count_segments(self) -> bool:
-        """It counts what is in the spool, in batches; other work comes in between."""
+    def tidy(self) -> bool:
+        """It does what need not be done at every tick."""
         if self._clock() - self._checked_at >= RECHECK_SECONDS:
             self._checked_at = self._clock()
             self._known.clear()
             leftovers.seal_abandoned(now=self._now())
+            gateway.rotate(mark=time.time_ns())
+        return False
+
+    def count_segments(self) -> bool:
+        """It counts what is in the spool, in batches; other work comes in between."""
         listed = {found.name: found for found in _spool()}
         self._known &= listed.keys()
         unknown = [found for name, found in listed.items() if name not in self._known]
@@ -94,7 +101,7 @@ class Collector:
         return len(waiting) > len(batch)
 
     def count_gateway(self) -> bool:
-        progress = gateway.count(mark=time.time_ns())
+        progress = gateway.count()
         self._announce.add(progress.endpoints)
         self._nowhere += progress.nowhere
         return progress.more

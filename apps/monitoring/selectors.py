@@ -4,16 +4,18 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from django.db.models import Max, QuerySet
 from django.db.models import Sum as Total
 
-from apps.monitoring import histogram
+from apps.monitoring import drilldown, histogram, places
 from apps.monitoring.models import Rollup, Segment
 from apps.monitoring.sums import WIDTH_SECONDS, Sums
 from apps.serving.models import Endpoint, Revision
 
 MOST_BUCKETS = 2_000
+MOST_FILES = 5_000
 _COLUMNS = (
     "revision_id", "at", "requests", "client_errors", "server_errors", "shadows", "latency_count",
     "log_latency_sum", "log_latency_square_sum", "latency_bins",
@@ -44,7 +46,11 @@ def compare(
     """
     pks = [revision.pk for revision in (candidate, stable) if revision is not None]
     rows = Rollup.objects.filter(
-        revision__in=pks, origin=Rollup.From.GATEWAY, at__gte=since, at__lte=now
+        revision__in=pks,
+        origin=Rollup.From.GATEWAY,
+        width_seconds=WIDTH_SECONDS,
+        at__gte=since,
+        at__lte=now,
     )
     found = _by_revision(rows)
     return (
@@ -113,6 +119,23 @@ def last_at(endpoint: Endpoint) -> datetime | None:
     return at
 
 
+def find_request(endpoint: Endpoint, request_id: str, since: datetime) -> list[dict[str, Any]]:
+    """It gives what the prediction log holds of one request: its shadows have the same id.
+
+    `since` bounds the days that are searched.
+    """
+    revisions = dict(endpoint.revisions.values_list("pk", "version__number"))
+    # The spool first: rows that move into the log meanwhile are found twice rather than never.
+    found = drilldown.in_spool(places.spool(), revisions, request_id)
+    files = endpoint.log_files.filter(last_at__gte=since).order_by("-last_at")
+    found += drilldown.in_files(
+        [places.log() / path for path in files.values_list("path", flat=True)[:MOST_FILES]],
+        request_id,
+    )
+    once = {(row["revision"], row["at"], row["shadow"]): row for row in found}
+    return sorted(once.values(), key=lambda row: (row["at"], row["revision"]))
+
+
 def _of(
     endpoint: Endpoint, since: datetime, until: datetime, origin: Rollup.From
 ) -> QuerySet[Rollup]:
@@ -132,8 +155,9 @@ def _by_revision(rows: QuerySet[Rollup]) -> dict[int, Sums]:
     return dict(found)
 
 
-def _sums(row: tuple[object, ...]) -> Sums:
-    return Sums(*row[2:9], histogram.unpack(row[9]))  # type: ignore[arg-type]  # as in _COLUMNS
+def _sums(row: tuple[Any, ...]) -> Sums:
+    named = dict(zip(_COLUMNS[2:-1], row[2:-1], strict=True))
+    return Sums(**named, bins=histogram.unpack(row[-1]))
 
 
 def _series(

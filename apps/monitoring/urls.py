@@ -1,4 +1,12 @@
-from django.urls import URLPattern
+from django.urls import URLPattern, path
 
-urlpatterns: list[URLPattern] = []
-api_urlpatterns: list[URLPattern] = []
+from apps.monitoring import api, views
+
+urlpatterns: list[URLPattern] = [
+    path("endpoints/<int:pk>/charts/<str:kind>/table", views.chart_table, name="chart-table"),
+]
+api_urlpatterns: list[URLPattern] = [
+    path("endpoints/<int:pk>/charts/<str:kind>", api.Chart.as_view(), name="api-endpoint-chart"),
+    path("endpoints/<int:pk>/summary", api.Summary.as_view(), name="api-endpoint-summary"),
+    path("endpoints/<int:pk>/log", api.Log.as_view(), name="api-endpoint-log"),
+]

@@ -1,4 +1,3 @@
-import io
 import json
 from typing import IO, Any
 
@@ -37,7 +36,7 @@ class YamlParser(BaseParser):
     def parse(
         self, stream: IO[Any], media_type: str | None = None, parser_context: Any = None
     ) -> dict[str, str]:
-        return {"text": io.TextIOWrapper(stream, "utf-8", errors="replace").read()}
+        return {"text": stream.read().decode("utf-8", errors="replace")}
 
 
 def model_for(user: Caller, name: str, verb: str = "view") -> Model:

@@ -4,6 +4,7 @@ from celery import shared_task
 from django.utils import timezone
 
 from apps.core.errors import Unavailable
+from apps.core.once import alone
 from apps.registry import services
 from apps.registry.lifecycle import Source
 
@@ -23,6 +24,8 @@ def register(name: str, number: int, seen_by: str) -> None:
 @shared_task(name="registry.sweep")
 def sweep() -> None:
     try:
-        services.sweep(now=timezone.now())
+        with alone("registry.sweep") as mine:
+            if mine:
+                services.sweep(now=timezone.now())
     except Unavailable as down:
         log.warning("No sweep: %s", down.message)

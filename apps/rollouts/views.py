@@ -1,5 +1,6 @@
 from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
@@ -16,10 +17,13 @@ from apps.monitoring import selectors as monitoring
 from apps.rollouts import selectors, services, tiles
 from apps.rollouts.lifecycle import Phase
 from apps.rollouts.models import Rollout
-from apps.serving.lifecycle import RevisionWish
+from apps.serving.lifecycle import WEIGHT_TOTAL, RevisionWish
 from apps.serving.models import Endpoint, Revision
 
 RECENT = timedelta(minutes=5)
+CHART = timedelta(minutes=60)
+CHARTS = (("traffic", "Requests by version"), ("errors", "Errors by version"),
+          ("latency", "Latency by version"))  # fmt: skip
 
 
 @login_required
@@ -43,20 +47,26 @@ def rollouts(request: HttpRequest) -> HttpResponse:
 def rollout(request: HttpRequest, pk: int) -> HttpResponse:
     found = _rollout(request, pk, "view")
     story = list(found.observations.all())
-    now = timezone.now()
+    for line in story:
+        line.share = line.weight / WEIGHT_TOTAL  # type: ignore[attr-defined]
+    now, seen = timezone.now(), _seen(found)
     until = found.finished_at or now
     since = max(found.created_at, until - RECENT)
     context = {
         "rollout": found,
         "model": found.endpoint.model,
         "parts": _parts(found, found.weight),
-        "seen": _seen(found),
+        "seen": seen,
+        "seen_share": None if seen is None else seen / WEIGHT_TOTAL,
+        "charts": CHARTS,
+        **_windows(found, until),
         "steps": _steps(found, story),
         "tiles": tiles.shown(found.evidence),
         "figures": _figures([r for r in (found.stable, found.candidate) if r], since, until),
         "since": since,
         "story": story[::-1],
         "is_final": Phase(found.phase).is_final,
+        "looks_at": found.wake_at if found.wake_at and found.wake_at > now else None,
         "is_reverting": found.phase == Phase.REVERTING or found.abort_wanted,
         "may_steer": may(request.user, "rollout.steer", found),
     }
@@ -102,9 +112,10 @@ def health(request: HttpRequest, environment: str, name: str) -> HttpResponse:
     rows = Endpoint.objects.select_related("model", "environment")
     endpoint = get_object_or_404(rows, environment__name=environment, name=name)
     require(request.user, "view", endpoint)
-    running = endpoint.revisions.filter(wanted=RevisionWish.RUN).select_related("version__model")
+    running = endpoint.revisions.filter(wanted=RevisionWish.RUN).order_by("number")
     now = timezone.now()
-    context = {"figures": _figures(list(running[:8]), now - RECENT, now), "endpoint": endpoint}
+    shown = list(running.select_related("version__model")[:8])
+    context = {"figures": _figures(shown, now - RECENT, now), "endpoint": endpoint}
     return render(request, "rollouts/_health.html", context)
 
 
@@ -120,7 +131,7 @@ def _parts(rollout: Rollout, weight: int) -> list[dict[str, object]]:
     if rollout.stable is not None:
         stable = rollout.stable.version.number
         name, index = f"v{stable} stable", revision_index(stable)
-        parts.append({"label": name, "weight": 1000 - weight, "index": index})
+        parts.append({"label": name, "weight": WEIGHT_TOTAL - weight, "index": index})
     index = revision_index(number)
     return [*parts, {"label": f"v{number} candidate", "weight": weight, "index": index}]
 
@@ -151,6 +162,17 @@ def _steps(rollout: Rollout, story: list[Any]) -> list[dict[str, object]]:
         label = f"{step.weight / 10:g} % of traffic"
         shown.append({"label": label, "state": state, "note": note, "at": began.get(place)})
     return shown
+
+
+def _windows(rollout: Rollout, until: datetime) -> dict[str, str]:
+    """What of the time axis the charts show: from shortly before it began; an ended one stays."""
+    since = max(rollout.created_at - RECENT, until - CHART)
+    if not Phase(rollout.phase).is_final:
+        return {"chart_window": f"&{urlencode({'since': since.isoformat()})}", "table_window": ""}
+    until += RECENT
+    window = {"since": since.isoformat(), "until": until.isoformat()}
+    table = {"until": until.isoformat()}
+    return {"chart_window": f"&{urlencode(window)}", "table_window": f"?{urlencode(table)}"}
 
 
 def _figures(revisions: list[Revision], since: datetime, until: datetime) -> list[dict[str, Any]]:

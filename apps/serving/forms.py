@@ -1,5 +1,3 @@
-from datetime import UTC
-
 from django import forms
 
 
@@ -14,6 +12,3 @@ class MomentForm(forms.Form):
         input_formats=["%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M:%S",
                        "%Y-%m-%d %H:%M"],
     )  # fmt: skip
-
-    def clean_at(self) -> object:
-        return self.cleaned_data["at"].replace(tzinfo=UTC)

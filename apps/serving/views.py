@@ -13,7 +13,7 @@ from apps.serving.forms import MomentForm
 from apps.serving.lifecycle import RevisionState, RevisionWish
 from apps.serving.models import Endpoint, Revision
 
-CHARTS = (("requests", "Requests by revision"), ("errors", "Errors by revision"),
+CHARTS = (("traffic", "Requests by revision"), ("errors", "Errors by revision"),
           ("latency", "Latency by revision"))  # fmt: skip
 
 

@@ -14,7 +14,6 @@ from apps.core.dispatch import wake
 from apps.core.errors import Refused
 from apps.jobs import services as jobs
 from apps.jobs.lifecycle import Status
-from apps.jobs.models import Job
 from apps.registry.lifecycle import DatasetRole
 from apps.registry.models import Dataset, Policy
 from apps.serving.models import Environment
@@ -143,7 +142,8 @@ def end(run_id: int, status: Status, reason: str) -> None:
     run = ValidationRun.objects.select_for_update(of=("self",)).get(pk=run_id)
     if RunStatus(run.status).is_final:
         return
-    job = Job.objects.get(pk=run.job_id)
+    job = run.job
+    assert job is not None
     now = job.finished_at or job.created_at
     cancelled = status is Status.CANCELLED
     run.status = RunStatus.CANCELLED if cancelled else RunStatus.FAILED

@@ -18,7 +18,7 @@ ADMIN = "admin"
 
 def up(stack: Stack, say: Say, *, wait_for_registry: bool = True) -> Supervisor:
     """It starts everything and returns when it answers. Raises: control.CannotStart."""
-    stack.var.mkdir(parents=True, exist_ok=True)
+    (stack.var / "static").mkdir(parents=True, exist_ok=True)
     with control.only_one(stack):
         say("Starting database and broker")
         client = control.start_servers(stack)

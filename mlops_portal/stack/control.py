@@ -57,8 +57,8 @@ def start_rest(stack: Stack, client: Supervisor) -> None:
     """It starts everything else and returns when pages, gateway and registry answer."""
     for program in programs.running_in(stack):
         client.start(program.name)
-    _until(lambda: _answers(f"{stack.web_url}/health"), 60, "web", stack.logs / "web.log")
-    _until(lambda: gateway_is_live(stack), 30, "gateway", stack.logs / "gateway.log")
+    _until(lambda: _answers(f"{stack.web_url}/health"), 120, "web", stack.logs / "web.log")
+    _until(lambda: gateway_is_live(stack), 60, "gateway", stack.logs / "gateway.log")
 
 
 def wait_for_registry(stack: Stack) -> None:

@@ -108,7 +108,15 @@ def _gateway(stack: Stack) -> Exec:
 def _web(stack: Stack) -> Exec:
     argv = ["-m", "uvicorn", "mlops_portal.asgi:application", "--host", "127.0.0.1"]
     argv += ["--port", str(stack.web_port), "--loop", "uvloop", "--http", "httptools"]
-    argv += ["--no-access-log", "--timeout-graceful-shutdown", "5", "--ws", "websockets-sansio"]
+    argv += [
+        "--no-access-log",
+        "--timeout-graceful-shutdown",
+        "5",
+        "--ws",
+        "websockets-sansio",
+        "--lifespan",
+        "off",
+    ]
     return _python(stack, *argv)
 
 

@@ -137,16 +137,15 @@ def save_pyfunc(path: Path) -> None:
 
     signature = ModelSignature(Schema([ColSpec("double", "value"), ColSpec("string", "name")]))
 
-    class Doubler(PythonModel):
-        # MLflow takes type hints here for a schema, and warns when they are not one.
-        def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
-            return model_input.assign(twice=model_input["value"] * 2)[["name", "twice"]]
-
+    # MLflow wants a schema in the type hints of predict, and warns when there is none.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        save_model(
-            path, python_model=Doubler(), signature=signature, pip_requirements=REQUIREMENTS
-        )
+
+        class Doubler(PythonModel):
+            def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
+                return model_input.assign(twice=model_input["value"] * 2)[["name", "twice"]]
+
+        save_model(path, python_model=Doubler(), signature=signature, pip_requirements=REQUIREMENTS)
 
 
 def save_unsigned(path: Path) -> None:

@@ -12,11 +12,11 @@ import pytest
 from django.conf import settings
 
 from apps.serving import backends, services
+from apps.serving.backends import unix
 from apps.serving.backends.local import LocalBackend
 from apps.serving.backends.replicas import NAME
 from apps.serving.backends.supervisord import Supervisor
 from apps.serving.models import Endpoint, Environment, Revision
-from mlops_portal.stack import control
 from tests.model_server.running import make_bundle
 from tests.serving.cast import NOW, make_build, make_model, until
 
@@ -48,7 +48,12 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def gateway(servers: None) -> None:
     """Envoy, started by the product's own supervisor."""
     Supervisor(settings.STACK.supervisor_socket).start("gateway")
-    until("the gateway was live", lambda: control.gateway_is_live(settings.STACK))
+    until("the gateway was live", is_live)
+
+
+def is_live() -> bool:
+    answer = unix.get(settings.STACK.gateway_admin, "/ready", timeout_seconds=2)
+    return answer is not None and answer[1].strip() == b"LIVE"
 
 
 @pytest.fixture
@@ -92,9 +97,7 @@ class Stage:
             bundle=bundle or self.bundle,
             environment=Path(sys.prefix),
         )
-        return services.deploy(
-            endpoint=self.endpoint, build=build, replicas=replicas, now=NOW
-        )
+        return services.deploy(endpoint=self.endpoint, build=build, replicas=replicas, now=NOW)
 
     def converge(self) -> services.Sight:
         services.converge(self.endpoint, NOW)

@@ -23,12 +23,12 @@ from apps.validation import services
 from apps.validation.models import ValidationRun
 from tests.builds import artifacts, cast
 from tests.builds.cast import Store
-from tests.builds.conftest import store as store  # noqa: PLC0414  a fixture is found by its name
+from tests.builds.conftest import store as store
 
 
 @pytest.fixture
 def now() -> datetime:
-    return datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+    return datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
 
 
 @pytest.fixture

@@ -30,8 +30,8 @@ class Progress:
     more: bool = False
 
 
-def count(*, mark: int) -> Progress:
-    """It counts the next lines; `mark` names the file when the log is put aside and must grow.
+def count() -> Progress:
+    """It counts the next lines.
 
     Raises: PositionMoved; the database is then as before.
     """
@@ -48,9 +48,14 @@ def count(*, mark: int) -> Progress:
             progress.nowhere["torn"] += lines.torn
         _commit(place, chunk.end, lines, progress)
         gateway_log.forget_before(folder, chunk.end)
-    if not chunk.more:
-        gateway_log.rotate(folder, chunk.end, admin=places.gateway_admin(), mark=mark)
     return progress
+
+
+def rotate(*, mark: int) -> None:
+    """It puts a large log aside; `mark` orders the files that were, so it must grow."""
+    place = _place()
+    if place is not None:
+        gateway_log.rotate(places.gateway(), place, admin=places.gateway_admin(), mark=mark)
 
 
 def _place() -> Place | None:

@@ -6,7 +6,6 @@ file is an orphan that `retention` removes; cut off after it, the next look remo
 """
 
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -39,7 +38,7 @@ class Written:
     table: pa.Table
 
 
-def due(*, now: datetime, everything: bool = False) -> list[Endpoint]:
+def due(*, now: datetime) -> list[Endpoint]:
     """Endpoints whose counted rows have waited long enough, or are many."""
     waiting = (
         _waiting()
@@ -50,9 +49,7 @@ def due(*, now: datetime, everything: bool = False) -> list[Endpoint]:
     ripe = [
         row["revision__endpoint_id"]
         for row in waiting
-        if everything
-        or row["rows_waiting"] >= ENOUGH_ROWS
-        or row["since"] <= now - LONGEST_WAIT
+        if row["rows_waiting"] >= ENOUGH_ROWS or row["since"] <= now - LONGEST_WAIT
     ]
     return list(Endpoint.objects.filter(pk__in=ripe).select_related("environment"))
 
@@ -99,7 +96,7 @@ def _chosen(endpoint: Endpoint) -> list[Segment]:
         chosen.append(segment)
         rows += segment.rows
         try:
-            size += os.stat(path_of(segment.name)).st_size
+            size += path_of(segment.name).stat().st_size
         except FileNotFoundError:
             continue  # _batch says that it is lost
         if rows >= ENOUGH_ROWS or size >= ENOUGH_BYTES:
@@ -160,4 +157,5 @@ def _commit(
         mine = [segment.pk for segment in chosen if first_day.get(segment.pk) == day]
         moved = Segment.objects.filter(pk__in=mine, log_file=None).update(log_file=file)
         if moved != len(mine):
-            raise AlreadyLogged(f"{len(mine) - moved} segments of {endpoint} are in the log already")
+            late = len(mine) - moved
+            raise AlreadyLogged(f"{late} segments of {endpoint} are in the log already")

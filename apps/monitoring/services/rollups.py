@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 from django.db import connection
 
@@ -44,7 +45,7 @@ def add(spans: Spans, origin: Rollup.From) -> None:
     if not keys:
         return
     parts = [spans[key] for key in keys]
-    columns = [
+    columns: list[Any] = [
         [revision for revision, _ in keys],
         [origin.value] * len(keys),
         [datetime.fromtimestamp(start, UTC) for _, start in keys],

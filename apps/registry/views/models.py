@@ -34,6 +34,7 @@ def models(request: HttpRequest) -> HttpResponse:
         found.filter(name__icontains=words)
         .annotate(count=Count("versions"), newest=Max("versions__number"))
         .annotate(newest_at=Max("versions__registered_at"))
+        .order_by("name")
         .prefetch_related("endpoints__environment", "endpoints__stable__version")
     )
     context = {

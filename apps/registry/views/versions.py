@@ -25,6 +25,7 @@ def version(request: HttpRequest, name: str, number: int) -> HttpResponse:
         "version": found,
         "model": found.model,
         "build": build,
+        "build_seconds": sum(build.durations.values()) if build else 0,
         "builds": found.builds.defer("lock", "packages", "files", "requirements"),
         "runs": _newest_runs(found),
         "promotions": promotions,

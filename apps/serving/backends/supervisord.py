@@ -83,4 +83,6 @@ class _Transport(xmlrpc.client.Transport):
         self._path = path
 
     def make_connection(self, host: Any) -> http.client.HTTPConnection:
-        return Connection(self._path, timeout_seconds=TIMEOUT_SECONDS)
+        connection = Connection(self._path, timeout_seconds=TIMEOUT_SECONDS)
+        self._connection = (host, connection)  # where the base class closes it
+        return connection

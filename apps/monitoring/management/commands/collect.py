@@ -13,7 +13,7 @@ from apps.monitoring.collector import TICK_SECONDS, Collector
 
 class Command(BaseCommand):
     help = "Collects predictions and the gateway's log into the prediction log and the rollups."
-    requires_system_checks: Any = []  # they may ask the database, which may start after this
+    requires_system_checks: Any = ()  # they may ask the database, which may come later
 
     def handle(self, *args: Any, **options: Any) -> None:
         stop = threading.Event()

@@ -1,0 +1,64 @@
+"""Finds single requests in the prediction log and in what waits to be written into it."""
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import orjson
+
+from apps.monitoring import parquet, segments
+
+MOST_ROWS = 20
+
+
+def in_files(paths: Sequence[Path], request_id: str) -> list[dict[str, Any]]:
+    """It searches Parquet files of the log."""
+    files = [str(path) for path in paths if path.exists()]
+    if not files:
+        return []
+    with duckdb.connect(config={"threads": 1, "memory_limit": "512MB"}) as connection:
+        connection.execute("set timezone = 'UTC'")
+        cursor = connection.execute(
+            "select * from read_parquet(?, hive_partitioning = false) where id = ? limit ?",
+            [files, request_id, MOST_ROWS],
+        )
+        names = [column[0] for column in cursor.description or []]
+        rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+    for row in rows:
+        for column in ("request", "response"):
+            row[column] = orjson.loads(row[column])
+    return rows
+
+
+def in_spool(spool: Path, revisions: Mapping[int, int], request_id: str) -> list[dict[str, Any]]:
+    """It searches sealed segments; `revisions` gives each revision's version number."""
+    found = []
+    for revision, version in revisions.items():
+        for entry in segments.waiting(spool / str(revision)):
+            try:
+                records = segments.read(spool / str(revision) / entry.name).records
+            except (FileNotFoundError, segments.Unreadable):
+                continue
+            found += [
+                _row(record, revision, version) for record in records if record["id"] == request_id
+            ]
+    return found[:MOST_ROWS]
+
+
+def _row(record: dict[str, Any], revision: int, version: int) -> dict[str, Any]:
+    return {
+        "id": record["id"],
+        "at": parquet.EPOCH + timedelta(microseconds=record["ts"]),
+        "revision": revision,
+        "version": version,
+        "status": record["status"],
+        "latency_us": record["us"],
+        "format": record.get("format", ""),
+        "caller": record.get("caller", ""),
+        "shadow": record["shadow"],
+        "request": record.get("request"),
+        "response": record.get("response"),
+        "error": record.get("error", ""),
+    }

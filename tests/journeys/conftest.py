@@ -1,0 +1,32 @@
+"""One whole product a run; each journey brings a model of its own."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.journeys.product import Product
+
+
+@pytest.fixture(scope="session")
+def product(request: pytest.FixtureRequest) -> Iterator[Product]:
+    """The product as `./portal up` starts it, and as `./portal down` leaves it."""
+    yield from lived(Product(), request.session)
+
+
+def lived(product: Product, session: pytest.Session) -> Iterator[Product]:
+    """It starts the product for some tests, stops it, and keeps its logs if it was no good."""
+    whole = False
+    try:
+        product.up()
+        yield product
+        product.down()
+        whole = session.testsfailed == 0
+    finally:
+        product.clear()
+        product.remove(keep_logs=not whole)
+
+
+@pytest.fixture
+def model(request: pytest.FixtureRequest) -> str:
+    """A name that no other test uses."""
+    return str(request.node.name).removeprefix("test_").replace("_", "-")[:60].strip("-")

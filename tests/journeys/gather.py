@@ -1,0 +1,29 @@
+"""Brings the tests' cast into an installation, and prints each person's token as JSON.
+
+Run in the settings of that installation, as its operator would run a script of their own.
+"""
+
+import json
+from dataclasses import fields
+
+import django
+
+django.setup()
+
+from apps.accounts.models import User
+from tests import people
+
+
+def main() -> None:
+    cast = people.cast()
+    held = [getattr(cast, field.name) for field in fields(cast)]
+    keys = {}
+    for user in held:
+        if isinstance(user, User):
+            header = people.bearer(user)["Authorization"]
+            keys[user.get_username()] = header.removeprefix("Bearer ")
+    print(json.dumps(keys))  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

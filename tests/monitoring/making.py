@@ -1,0 +1,103 @@
+"""What model servers and the gateway would have written, made by hand."""
+
+import dataclasses
+import json
+from datetime import datetime
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+
+from apps.accounts.models import Team
+from apps.builds.models import Build
+from apps.registry.models import Model, Version
+from apps.serving.models import Endpoint, Environment, Revision
+
+START_US = 1_893_456_000_000_000  # 2030-01-01T00:00:00Z, the start of a span and of a day
+_sequence = count()
+
+
+def endpoint(team: Team, now: datetime, name: str = "flights", revisions: int = 2) -> Endpoint:
+    """It makes an endpoint whose first revision is the stable one; versions count from 1."""
+    environment, _ = Environment.objects.get_or_create(
+        name="production", defaults={"order": 2, "backend": "local"}
+    )
+    model = Model.objects.create(name=name, team=team, created_at=now)
+    made = Endpoint.objects.create(
+        model=model, environment=environment, name=name, created_at=now
+    )
+    for number in range(1, revisions + 1):
+        version = Version.objects.create(
+            model=model, number=number, source="x", registered_at=now, seen_at=now, seen_by="sweep"
+        )
+        build = Build.objects.create(version=version, number=1, created_at=now)
+        Revision.objects.create(
+            endpoint=made, number=number, version=version, build=build, created_at=now
+        )
+    made.stable = made.revisions.get(number=1)
+    made.save()
+    return made
+
+
+def record(at_us: int, **changes: Any) -> dict[str, Any]:
+    """One line of a segment as a model server writes it."""
+    return {
+        "id": f"r-{next(_sequence)}",
+        "ts": at_us,
+        "status": 200,
+        "us": 1500,
+        "format": "v2",
+        "caller": "airline",
+        "shadow": False,
+        "request": {"inputs": [{"name": "distance", "data": [1.5]}]},
+        "response": {"outputs": [[0.25]]},
+        "error": "",
+    } | changes
+
+
+def segment(revision: int, records: list[dict[str, Any]], *, tail: bytes = b"") -> Path:
+    """It seals a segment in the spool; `tail` are bytes behind the last whole line."""
+    folder = settings.STACK.var / "spool" / str(revision)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{revision}.0.1-1.{next(_sequence):08d}.seg"
+    content = b"".join(json.dumps(one).encode() + b"\n" for one in records) + tail
+    unfinished = path.with_suffix(".open")
+    unfinished.write_bytes(content)
+    unfinished.rename(path)
+    return path
+
+
+def line(at_us: int, revision: Revision | None, **changes: Any) -> bytes:
+    """One line of the gateway's log, with the fields that Envoy was told to write."""
+    from apps.serving.backends.envoy import ACCESS, cluster_name
+
+    entry: dict[str, Any] = dict.fromkeys(ACCESS) | {
+        "id": f"g-{next(_sequence)}",
+        "ts": str(at_us),
+        "method": "POST",
+        "route": "production/flights",
+        "code": 200,
+        "flags": "-",
+        "us": 2500,
+        "cluster": revision and cluster_name("production", "flights", revision.pk),
+    }
+    return json.dumps(entry | changes).encode() + b"\n"
+
+
+def access_log() -> Path:
+    folder = settings.STACK.var / "gateway"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / "access.log"
+
+
+def append(path: Path, content: bytes) -> None:
+    with path.open("ab") as file:
+        file.write(content)
+
+
+def stack_at(var: Path) -> Any:
+    """The installation of this run with a data directory of one test's own."""
+    run = var / "run"
+    run.mkdir(parents=True)
+    return dataclasses.replace(settings.STACK, var=var, run=run)

@@ -1,0 +1,281 @@
+"""Counted segments become Parquet: every row once, whatever the moment of a crash."""
+
+import json
+import os
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from django.db import transaction
+
+from apps.monitoring import drilldown, parquet
+from apps.monitoring.collector import Collector
+from apps.monitoring.models import LogFile, Rollup, Segment
+from apps.monitoring.services import leftovers, log_files
+from apps.serving.models import Endpoint
+from tests.monitoring.making import START_US, record, segment
+
+DAY_US = 86_400_000_000
+
+
+class Crash(BaseException):
+    """A kill: nothing that stands after it runs, and nobody catches it."""
+
+
+def collect(now: datetime) -> None:
+    Collector(now=lambda: now).tick()
+
+
+def logged(var: Path) -> list[str]:
+    """The ids in the files that readers see."""
+    return sorted(
+        row
+        for file in LogFile.objects.all()
+        for row in pq.read_table(var / "log" / file.path)["id"].to_pylist()
+    )
+
+
+@pytest.mark.django_db
+def test_rows_wait_a_minute(endpoint: Endpoint, now: datetime, var: Path) -> None:
+    path = segment(endpoint.revisions.all()[0].pk, [record(START_US, id="a")])
+    collect(now)
+    collect(now + timedelta(seconds=59))
+    assert not LogFile.objects.exists()
+    assert path.exists()
+    collect(now + timedelta(seconds=60))
+    assert logged(var) == ["a"]
+    assert not path.exists()
+    assert Segment.objects.get().log_file == LogFile.objects.get()
+
+
+@pytest.mark.django_db
+def test_many_rows_do_not_wait(
+    endpoint: Endpoint, now: datetime, var: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_files, "ENOUGH_ROWS", 3)
+    pk = endpoint.revisions.all()[0].pk
+    segment(pk, [record(START_US, id="a"), record(START_US, id="b")])
+    collect(now)
+    assert not LogFile.objects.exists()
+    segment(pk, [record(START_US, id="c")])
+    segment(pk, [record(START_US, id="d")])
+    collect(now)
+    assert logged(var) == ["a", "b", "c"]
+    assert Segment.objects.filter(log_file=None).count() == 1
+
+
+@pytest.mark.django_db
+def test_a_file_holds_what_was_asked_and_answered(
+    endpoint: Endpoint, now: datetime, var: Path
+) -> None:
+    one, two = endpoint.revisions.order_by("number")
+    asked = {"inputs": [1.5, None, "é\u0000"]}
+    segment(two.pk, [record(START_US + 5, id="late", us=7, shadow=True, request=asked)])
+    segment(one.pk, [record(START_US, id="early", status=500, error="ValueError: no")])
+    collect(now)
+    collect(now + timedelta(seconds=60))
+    file = LogFile.objects.get()
+    assert file.path.startswith("endpoint=production.flights/day=2030-01-01/")
+    assert (file.rows, file.day) == (2, date(2030, 1, 1))
+    assert file.size_bytes == (var / "log" / file.path).stat().st_size
+    assert file.first_at == datetime(2030, 1, 1, tzinfo=UTC)
+    assert file.last_at == file.first_at + timedelta(microseconds=5)
+    table = pq.ParquetFile(var / "log" / file.path).read()
+    assert table.schema.equals(parquet.SCHEMA)
+    early, late = table.to_pylist()
+    assert early == {
+        "id": "early", "at": file.first_at, "revision": one.pk, "version": 1, "status": 500,
+        "latency_us": 1500, "format": "v2", "caller": "airline", "shadow": False,
+        "request": '{"inputs":[{"name":"distance","data":[1.5]}]}',
+        "response": '{"outputs":[[0.25]]}', "error": "ValueError: no",
+    }  # fmt: skip
+    assert (late["id"], late["revision"], late["version"]) == ("late", two.pk, 2)
+    assert (late["latency_us"], late["shadow"]) == (7, True)
+    assert json.loads(late["request"]) == asked
+
+
+@pytest.mark.django_db
+def test_midnight_parts_a_segment_over_two_files(
+    endpoint: Endpoint, now: datetime, var: Path
+) -> None:
+    pk = endpoint.revisions.all()[0].pk
+    segment(pk, [record(START_US + DAY_US - 1, id="old"), record(START_US + DAY_US, id="new")])
+    collect(now)
+    collect(now + timedelta(seconds=60))
+    assert sorted(LogFile.objects.values_list("day", "rows")) == [
+        (date(2030, 1, 1), 1),
+        (date(2030, 1, 2), 1),
+    ]
+    assert logged(var) == ["new", "old"]
+    assert Segment.objects.get().log_file is not None
+    assert not list(var.glob("spool/*/*.seg"))
+
+
+@pytest.mark.django_db
+def test_rows_that_are_gone_hold_up_nothing(
+    endpoint: Endpoint, now: datetime, var: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pk = endpoint.revisions.all()[0].pk
+    lost = segment(pk, [record(START_US, id="lost")])
+    segment(pk, [record(START_US, id="kept")])
+    collect(now)
+    lost.unlink()
+    collect(now + timedelta(seconds=60))
+    assert logged(var) == ["kept"]
+    gone = Segment.objects.get(name__endswith=lost.name)
+    assert (gone.rows, gone.torn, gone.log_file) == (0, 1, None)
+    assert "are lost" in caplog.text
+    assert log_files.due(now=now + timedelta(hours=1)) == []
+
+
+@pytest.mark.django_db
+def test_a_batch_that_another_process_logged_leaves_no_file(
+    endpoint: Endpoint, now: datetime, var: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    segment(endpoint.revisions.all()[0].pk, [record(START_US, id="a")])
+    collect(now)
+    chosen = log_files._chosen(endpoint)
+    assert log_files.write(endpoint=endpoint, now=now) == 1
+    segment_path = var / "spool" / chosen[0].name
+    segment_path.write_text(json.dumps(record(START_US, id="a")))
+    monkeypatch.setattr(log_files, "_chosen", lambda _: chosen)
+    with pytest.raises(log_files.AlreadyLogged, match="1 segments"):
+        log_files.write(endpoint=endpoint, now=now)
+    assert logged(var) == ["a"]
+    assert len(list(var.glob("log/*/*/*"))) == 1
+
+
+def before(real: Callable[..., Any]) -> Callable[..., Any]:
+    def cut(*_: object, **__: object) -> None:
+        raise Crash
+
+    return cut
+
+
+def after(real: Callable[..., Any]) -> Callable[..., Any]:
+    def cut(*args: object, **named: object) -> None:
+        real(*args, **named)
+        raise Crash
+
+    return cut
+
+
+STEPS: list[tuple[object, str]] = [
+    (Segment.objects.__class__, "bulk_create"),
+    (transaction.Atomic, "__exit__"),
+    (os, "fsync"),
+    (os, "rename"),
+    (os, "unlink"),
+    (parquet, "write"),
+    (log_files, "_commit"),
+]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("when", [before, after])
+@pytest.mark.parametrize(("holder", "step"), STEPS, ids=[name for _, name in STEPS])
+@pytest.mark.parametrize("nth", [1, 2])
+def test_a_crash_at_any_step_counts_nothing_twice_and_loses_nothing(
+    endpoint: Endpoint,
+    now: datetime,
+    var: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    when: Callable[[Callable[..., Any]], Callable[..., Any]],
+    holder: object,
+    step: str,
+    nth: int,
+) -> None:
+    pk = endpoint.revisions.all()[0].pk
+    ids = [f"{i}" for i in range(6)]
+    for first in (0, 2, 4):
+        segment(pk, [record(START_US, id=ids[first]), record(START_US, id=ids[first + 1])])
+    real = getattr(holder, step)
+    calls = []
+
+    def crashing(*args: Any, **named: Any) -> Any:
+        calls.append(step)
+        return (when(real) if len(calls) == nth else real)(*args, **named)
+
+    moments = [now, now + timedelta(seconds=60)]
+    with monkeypatch.context() as patched:
+        patched.setattr(holder, step, crashing)
+        for moment in moments:
+            try:
+                collect(moment)
+            except Crash:
+                transaction.get_connection().close()  # as the end of the process would
+    for moment in moments:
+        collect(moment)
+    assert sum(Rollup.objects.values_list("requests", flat=True)) == 6
+    assert logged(var) == ids
+    assert not list(var.glob("spool/*/*.seg"))
+    an_hour_later = datetime.now(UTC) + timedelta(hours=1, seconds=1)
+    leftovers.sweep(now=an_hour_later)
+    on_disk = {str(path.relative_to(var / "log")) for path in (var / "log").glob("*/*/*")}
+    assert on_disk == set(LogFile.objects.values_list("path", flat=True))
+
+
+@pytest.mark.django_db
+def test_orphans_stay_for_an_hour(endpoint: Endpoint, now: datetime, var: Path) -> None:
+    segment(endpoint.revisions.all()[0].pk, [record(START_US, id="a")])
+    collect(now)
+    collect(now + timedelta(seconds=60))
+    (kept,) = var.glob("log/*/*/*.parquet")
+    orphan, unfinished = kept.with_name("x.parquet"), kept.with_name("y.tmp")
+    orphan.touch()
+    unfinished.touch()
+    written_at = datetime.fromtimestamp(orphan.stat().st_mtime, UTC)
+    leftovers.sweep(now=written_at + timedelta(minutes=59))
+    assert orphan.exists()
+    leftovers.sweep(now=written_at + timedelta(minutes=61))
+    assert list(kept.parent.iterdir()) == [kept]
+
+
+@pytest.mark.django_db
+def test_a_sweep_removes_what_is_old_and_nothing_else(
+    endpoint: Endpoint, now: datetime, var: Path
+) -> None:
+    pk = endpoint.revisions.all()[0].pk
+    moment = datetime.fromtimestamp(START_US / 1e6, UTC)
+    old = round((moment - timedelta(days=14, seconds=10)).timestamp() * 1e6)
+    path = segment(pk, [record(old, id="old"), record(START_US, id="new")])
+    collect(moment)
+    leftovers.sweep(now=moment)
+    assert [row.at for row in Rollup.objects.all()] == [moment]
+    later = moment + timedelta(days=2)
+    leftovers.sweep(now=later)
+    assert Segment.objects.count() == 1  # its rows are not in the log yet
+    log_files.write(endpoint=endpoint, now=moment)
+    path.write_bytes(b"")
+    leftovers.sweep(now=later)
+    assert Segment.objects.count() == 1  # the file would be counted again
+    path.unlink()
+    leftovers.sweep(now=later)
+    assert Segment.objects.count() == 0
+    assert logged(var) == ["new", "old"]
+
+
+@pytest.mark.django_db
+def test_a_request_is_found_in_the_spool_and_in_the_log(
+    endpoint: Endpoint, now: datetime, var: Path
+) -> None:
+    from apps.monitoring import selectors
+
+    one, two = endpoint.revisions.order_by("number")
+    segment(one.pk, [record(START_US, id="x"), record(START_US, id="y")])
+    segment(two.pk, [record(START_US + 1, id="x", shadow=True)])
+    since = datetime(2029, 12, 31, tzinfo=UTC)
+    in_spool = selectors.find_request(endpoint, "x", since)
+    assert [(row["revision"], row["shadow"]) for row in in_spool] == [
+        (one.pk, False),
+        (two.pk, True),
+    ]
+    collect(now)
+    collect(now + timedelta(seconds=60))
+    assert not list(var.glob("spool/*/*.seg"))
+    assert selectors.find_request(endpoint, "x", since) == in_spool
+    assert selectors.find_request(endpoint, "x' or 1=1 --", since) == []
+    assert drilldown.in_files([var / "log" / "gone.parquet"], "x") == []

@@ -1,0 +1,75 @@
+"""Serving in the API: what people may read of it."""
+
+from __future__ import annotations
+
+import pytest
+from django.test import Client
+
+from apps.serving import services
+from apps.serving.models import Endpoint, Environment
+from tests.people import Cast, bearer
+from tests.serving.cast import NOW, make_build, make_model
+
+
+@pytest.fixture
+def endpoint(cast: Cast) -> Endpoint:
+    services.ensure_environments()
+    endpoint = services.ensure_endpoint(
+        model=make_model(team=cast.team),
+        environment=Environment.objects.get(name="production"),
+        now=NOW,
+    )
+    build = make_build(endpoint.model, number=4, digest="sha256:four")
+    revision = services.deploy(endpoint=endpoint, build=build, replicas=2, now=NOW)
+    services.set_traffic(
+        endpoint=endpoint, weights={revision.pk: 1000}, actor=None, reason="first", now=NOW
+    )
+    return endpoint
+
+
+def test_environments_come_in_their_order(client: Client, cast: Cast) -> None:
+    services.ensure_environments()
+    answer = client.get("/api/v1/environments", headers=bearer(cast.viewer))
+    assert answer.status_code == 200
+    names = sorted(answer.json()["results"], key=lambda row: row["order"])
+    assert [row["name"] for row in names] == ["staging", "production"]
+
+
+def test_an_endpoint_shows_wanted_and_seen_traffic(
+    client: Client, cast: Cast, endpoint: Endpoint
+) -> None:
+    headers = bearer(cast.viewer)
+    said = client.get("/api/v1/endpoints/production/flight-delay", headers=headers).json()
+    revision = endpoint.revisions.get()
+    assert said["model"] == "flight-delay"
+    assert said["traffic_wanted"] == {str(revision.pk): 1000}
+    assert said["traffic_seen"] is None
+    [shown] = said["revisions"]
+    assert (shown["id"], shown["version"], shown["digest"]) == (revision.pk, 4, "sha256:four")
+    assert (shown["state"], shown["replicas"], shown["ready_replicas"]) == ("starting", 2, 0)
+    listed = client.get("/api/v1/endpoints", headers=headers).json()["results"]
+    assert listed == [said]
+
+
+def test_somebody_of_another_team_sees_none_of_it(
+    client: Client, cast: Cast, endpoint: Endpoint
+) -> None:
+    headers = bearer(cast.stranger)
+    assert client.get("/api/v1/endpoints", headers=headers).json()["results"] == []
+    for path in ("endpoints/production/flight-delay", "models/flight-delay/served"):
+        assert client.get(f"/api/v1/{path}", headers=headers).status_code == 404
+
+
+def test_what_served_at_a_moment(client: Client, cast: Cast, endpoint: Endpoint) -> None:
+    headers = bearer(cast.viewer)
+    path = "/api/v1/models/flight-delay/served"
+    said = client.get(f"{path}?at=2030-01-07T14:05:00Z", headers=headers).json()
+    assert said["served"] == [{"version": 4, "percent": 100.0, "digest": "sha256:four"}]
+    assert said["since"] == "2030-01-07T12:00:00Z"
+    earlier = client.get(f"{path}?at=2030-01-07T11:59:59Z", headers=headers).json()
+    assert (earlier["served"], earlier["since"], earlier["event"]) == ([], None, None)
+    elsewhere = client.get(f"{path}?environment=staging", headers=headers).json()
+    assert elsewhere["served"] == []
+    wrong = client.get(f"{path}?at=yesterday", headers=headers)
+    assert (wrong.status_code, wrong.json()["code"]) == (400, "invalid")
+    assert list(wrong.json()["detail"]) == ["at"]
