@@ -77,7 +77,9 @@ class Tokens(generics.GenericAPIView[Token]):
             expires_at=now + timedelta(days=asked.validated_data["days"]),
             now=now,
         )
-        return Response({**TokenSerializer(token).data, "key": key}, status=201)
+        answer = Response({**TokenSerializer(token).data, "key": key}, status=201)
+        answer["Cache-Control"] = "no-store"  # the key is shown once and kept nowhere
+        return answer
 
 
 class TokenDetail(APIView):

@@ -11,6 +11,8 @@ from apps.builds import services
 from apps.builds.models import Build
 from apps.registry.models import Version
 
+STEPS = ("fetch", "lock", "install", "seal", "probe")  # JSON columns keep no order
+
 
 @login_required
 @require_safe
@@ -21,6 +23,7 @@ def build(request: HttpRequest, pk: int) -> HttpResponse:
         "build": found,
         "version": found.version,
         "model": found.version.model,
+        "durations": sorted(found.durations.items(), key=lambda step: _place(step[0])),
         "bytes": sum(file.get("bytes", 0) for file in found.files.values()),
         "may_build": may(request.user, "build.start", found),
         "may_cancel": may(request.user, "job.cancel", found),
@@ -38,3 +41,7 @@ def start(request: HttpRequest, version_pk: int) -> HttpResponse:
     queued = services.start(version=version, actor=request.user, now=timezone.now())
     messages.success(request, f"Build {queued.number} of {version} is queued")
     return redirect(queued)
+
+
+def _place(step: str) -> int:
+    return STEPS.index(step) if step in STEPS else len(STEPS)

@@ -150,7 +150,7 @@ def wait_for_change(
     while True:
         seen = rows.filter(pk=pk).values_list("revision", flat=True).first()
         left = until - clock()
-        if seen != revision or left <= 0:
+        if seen != revision or not left > 0:  # a wait of NaN seconds ends too
             return
         if not connection.in_atomic_block:
             connection.close()

@@ -6,7 +6,7 @@ Pure: no database. Each app reads its own part from the completed document that 
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from apps.core.errors import Refused
 
@@ -23,7 +23,18 @@ class PolicyRefused(Refused):
 
 
 class Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # PostgreSQL's JSON holds neither NaN nor infinity, nor characters that print nothing.
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def _printable(words: str) -> str:
+    if not words.isprintable():
+        raise ValueError("only characters that can be seen may stand here")
+    return words
+
+
+Words = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
+EnvironmentName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,60}$")]
 
 
 class MetricThreshold(Part):
@@ -65,7 +76,9 @@ class Approvals(Part):
 
 
 class Step(Part):
-    weight: Annotated[float, Field(gt=0, le=100, description="percent of traffic")]
+    weight: Annotated[
+        float, Field(ge=0.1, le=100, description="percent of traffic, counted in tenths")
+    ]
     hold_seconds: Annotated[float, Field(ge=0, le=604_800)] = 300
     analysis: bool = True
 
@@ -94,17 +107,19 @@ class RolloutPlan(Part):
 
     @model_validator(mode="after")
     def _climbs_to_all(self) -> "RolloutPlan":
-        weights = [step.weight for step in self.steps]
+        weights = [step.weight_permille for step in self.steps]
         if weights != sorted(set(weights)):
             raise ValueError("each step's weight must be larger than the one before")
-        if weights[-1] != 100:
+        if weights[-1] != 1000:
             raise ValueError("the last step must carry 100 percent")
         return self
 
 
 class EnvironmentPolicy(Part):
     enter: Literal["automatic", "on_request"] = "on_request"
-    after: str | None = Field(default=None, description="must have served in this one before")
+    after: EnvironmentName | None = Field(
+        default=None, description="must have served in this one before"
+    )
     gates: list[Gate] = []
     approvals: Approvals = Approvals()
     rollout: RolloutPlan = RolloutPlan()
@@ -115,13 +130,19 @@ class Document(Part):
     """version 1 of the policy document."""
 
     version: Literal[1] = 1
-    holdout: str | None = Field(default=None, description="name of the holdout Dataset")
-    positive_class: str | None = Field(default=None, description="which label the score speaks of")
-    environments: dict[str, EnvironmentPolicy] = {}
+    holdout: Words | None = Field(default=None, description="name of the holdout Dataset")
+    positive_class: Words | None = Field(
+        default=None, description="which label the score speaks of"
+    )
+    environments: dict[EnvironmentName, EnvironmentPolicy] = {}
 
     @model_validator(mode="after")
-    def _gates_have_rows(self) -> "Document":
+    def _holds_together(self) -> "Document":
         for name, environment in self.environments.items():
+            if environment.after is not None and environment.after not in self.environments:
+                raise ValueError(
+                    f"{name}: `after` names {environment.after}, which is not among `environments`"
+                )
             needs = [g.gate for g in environment.gates if g.gate != "schema_compatible"]
             if needs and not self.holdout:
                 raise ValueError(
@@ -165,13 +186,24 @@ def parse(text: str) -> Document:
         raw: Any = yaml.safe_load(text)
     except yaml.YAMLError as broken:
         raise PolicyRefused(f"The policy is not valid YAML: {broken}") from broken
+    except ValueError as wrong:  # a value that looks like a date or a number and is none
+        raise PolicyRefused(f"The policy holds a value that YAML cannot read: {wrong}") from wrong
+    except RecursionError as deep:
+        raise PolicyRefused("The policy is nested too deeply") from deep
     if not isinstance(raw, dict):
         raise PolicyRefused("The policy must be a mapping with `version` and `environments`")
     try:
         return Document.model_validate(raw)
     except ValidationError as wrong:
-        lines = [f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in wrong.errors()]
-        raise PolicyRefused("The policy has mistakes. " + "; ".join(lines)) from wrong
+        lines = "; ".join(_line(e["loc"], e["msg"]) for e in wrong.errors())
+        raise PolicyRefused(f"The policy has mistakes. {lines}") from wrong
+
+
+def _line(place: tuple[int | str, ...], mistake: str) -> str:
+    """One mistake as a sentence: where, and what; those of the whole document have no place."""
+    words = mistake.removeprefix("Value error, ")
+    named = ".".join(str(part) if str(part).isprintable() else ascii(part) for part in place)
+    return f"{named}: {words}" if named else words
 
 
 def schema() -> dict[str, Any]:

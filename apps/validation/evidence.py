@@ -18,6 +18,32 @@ class Part:
     left_out: int = 0
 
 
+@dataclass(frozen=True)
+class Axis:
+    """A difference of two metrics with its interval, and the border that it may not cross."""
+
+    low: float
+    high: float
+    value: float
+    limit: float | None
+    words: str
+
+
+def axis(evidence: Mapping[str, Any]) -> Axis | None:
+    """It gives what a comparison can draw; None for a check that compares nothing."""
+    found = [evidence.get(key) for key in ("low", "high", "difference")]
+    if not all(isinstance(number, int | float) for number in found):
+        return None
+    low, high, value = (float(number) for number in found if number is not None)
+    tolerance, worse = evidence.get("tolerance"), evidence.get("worse_by", 0)
+    limit = None
+    if isinstance(tolerance, int | float):
+        # Worse is below zero for a metric where higher is better, and above for the others.
+        limit = float(tolerance) if worse * value > 0 else -float(tolerance)
+    words = f"difference {value:+.4f}, interval {low:+.4f} to {high:+.4f}"
+    return Axis(low, high, value, limit, words)
+
+
 def parts(evidence: Mapping[str, Any]) -> list[Part]:
     """It gives the plain values first, then one part for each value that holds others."""
     facts = [(_words(key), _text(value)) for key, value in evidence.items() if _is_plain(value)]

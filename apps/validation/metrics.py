@@ -90,15 +90,20 @@ def measure(prepared: Prepared, *, tick: Callable[[], None]) -> Measured:
     return Measured(_value(prepared, slice(None)) or 0.0, *_interval(values))
 
 
-def difference(candidate: Prepared, stable: Prepared, *, tick: Callable[[], None]) -> Measured:
-    """It takes candidate minus stable, resampling the same rows of both: a paired bootstrap."""
-    values: list[float | None] = []
+def compare(
+    candidate: Prepared, stable: Prepared, *, tick: Callable[[], None]
+) -> tuple[Measured, Measured, Measured]:
+    """It takes both, and candidate minus stable on the same resampled rows: a paired bootstrap."""
+    ours: list[float | None] = []
+    theirs: list[float | None] = []
     for rows in _resamples(len(candidate.truth), tick):
-        ours, theirs = _value(candidate, rows), _value(stable, rows)
-        values.append(None if ours is None or theirs is None else ours - theirs)
-    whole = slice(None)
-    value = (_value(candidate, whole) or 0.0) - (_value(stable, whole) or 0.0)
-    return Measured(value, *_interval(values))
+        ours.append(_value(candidate, rows))
+        theirs.append(_value(stable, rows))
+    pairs = zip(ours, theirs, strict=True)
+    gaps = [None if a is None or b is None else a - b for a, b in pairs]
+    first = Measured(_value(candidate, slice(None)) or 0.0, *_interval(ours))
+    second = Measured(_value(stable, slice(None)) or 0.0, *_interval(theirs))
+    return first, second, Measured(first.value - second.value, *_interval(gaps))
 
 
 def _resamples(count: int, tick: Callable[[], None]) -> Any:

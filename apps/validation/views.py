@@ -17,7 +17,10 @@ def validation(request: HttpRequest, pk: int) -> HttpResponse:
     )  # fmt: skip
     run = get_object_or_404(rows, pk=pk)
     require(request.user, "view", run)
-    checks = [(check, evidence.parts(check.evidence)) for check in run.checks.all()]
+    checks = [
+        (check, evidence.parts(check.evidence), evidence.axis(check.evidence))
+        for check in run.checks.all()
+    ]
     context = {
         "run": run,
         "model": run.version.model,

@@ -10,12 +10,16 @@ from apps.accounts.lifecycle import Role
 from apps.accounts.models import User
 from apps.accounts.services import create_team, grant
 from apps.builds import services
+from apps.builds.lifecycle import BuildStatus
 from apps.builds.models import Build
+from apps.builds.steps import bundles, environments, interpreters, locking
 from apps.core.errors import Unavailable
 from apps.jobs import services as jobs
 from apps.registry.lifecycle import Source
 from apps.registry.models import Model, Version
 from apps.registry.services import ArtifactGone
+from model_server import mlmodel
+from model_server.digest import digest, manifest
 
 
 class Store:
@@ -66,6 +70,44 @@ def build(version: Version, now: datetime) -> Build:
     assert queued.job is not None
     jobs.run(queued.job.pk)
     return Build.objects.select_related("job", "version__model").get(pk=queued.pk)
+
+
+def shipped(version: Version, source: Path, now: datetime) -> Build:
+    """It is the row and the bundle of a build that succeeded, by the build's own steps."""
+    last = version.builds.order_by("-number").first()
+    row = Build.objects.create(
+        version=version, number=last.number + 1 if last else 1, created_at=now
+    )
+    work = bundles.work_directory(row.pk, 1)
+    shutil.copytree(source, work / "model")
+    server_digest = bundles.copy_server(work)
+    python = interpreters.choose("")
+    lock = locking.lock(
+        model=work / "model",
+        server=work / "server" / "model_server",
+        python=python,
+        work=work,
+        tick=lambda: None,
+    )
+    environment, _ = environments.ready(lock=lock, python=python, tick=lambda: None)
+    signature = mlmodel.read(source).signature
+    row.status = BuildStatus.SUCCEEDED
+    row.lock = lock
+    row.environment_path = str(environment)
+    row.model_digest = digest(manifest(work / "model"))
+    row.signature = {"inputs": signature.inputs, "outputs": signature.outputs} if signature else {}
+    row.digest, place = bundles.seal(
+        work=work,
+        model_digest=row.model_digest,
+        server_digest=server_digest,
+        lock=lock,
+        python=python.version,
+        facts={},
+    )
+    row.bundle_path = str(place)
+    row.finished_at = now
+    row.save()
+    return row
 
 
 def lines(made: Build) -> list[str]:

@@ -44,7 +44,7 @@ class BuildFactory(DjangoModelFactory[Build]):
                              "predictions": [0.12, 0.31]}}
     )  # fmt: skip
     durations: Any = factory.LazyFunction(
-        lambda: {"fetch": 0.8, "resolve": 2.1, "install": 3.4, "probe": 2.9}
+        lambda: {"fetch": 0.8, "lock": 2.1, "install": 3.4, "probe": 2.9}
     )
     created_at = NOON
     finished_at = NOON

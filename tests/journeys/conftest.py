@@ -1,5 +1,6 @@
 """One whole product a run; each journey brings a model of its own."""
 
+import shutil
 from collections.abc import Iterator
 
 import pytest
@@ -30,3 +31,9 @@ def lived(product: Product, session: pytest.Session) -> Iterator[Product]:
 def model(request: pytest.FixtureRequest) -> str:
     """A name that no other test uses."""
     return str(request.node.name).removeprefix("test_").replace("_", "-")[:60].strip("-")
+
+
+@pytest.fixture(scope="session")
+def browser_type_launch_args() -> dict[str, object]:
+    """The distribution's Chromium; a container has no sandbox of its own to give it."""
+    return {"executable_path": shutil.which("chromium"), "args": ["--no-sandbox"]}

@@ -1,14 +1,10 @@
 """Brings the tests' cast into an installation, and prints each person's token as JSON.
 
-Run in the settings of that installation, as its operator would run a script of their own.
+Run by the installation's own `manage.py shell`, as its operator would run a script of their own.
 """
 
 import json
 from dataclasses import fields
-
-import django
-
-django.setup()
 
 from apps.accounts.models import User
 from tests import people
@@ -23,7 +19,3 @@ def main() -> None:
             header = people.bearer(user)["Authorization"]
             keys[user.get_username()] = header.removeprefix("Bearer ")
     print(json.dumps(keys))  # noqa: T201
-
-
-if __name__ == "__main__":
-    main()

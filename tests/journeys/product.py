@@ -71,9 +71,8 @@ class Product:
     def up(self) -> None:
         """It starts everything and brings the cast in."""
         self.manage("up")
-        done = self.command("-m", "tests.journeys.gather")
-        assert done.returncode == 0, done.stderr
-        keys = json.loads(done.stdout)
+        script = "from tests.journeys.gather import main; main()"
+        keys = json.loads(self.manage("shell", "--no-imports", "-c", script))
         self.people = {name: Person(self.stack.web_url, name, keys[name]) for name in keys}
 
     def down(self) -> None:
@@ -188,15 +187,16 @@ class Product:
 
     def _ask_scientist(self, wanted: Json) -> Json:
         if self._scientist is None:
-            self._scientist = subprocess.Popen(
-                [sys.executable, "-m", "tests.journeys.scientist"],
-                env=scientists_environment(self.directory),
-                cwd=ROOT,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=(self.directory / "scientist.log").open("wb"),
-                text=True,
-            )
+            with (self.directory / "scientist.log").open("wb") as log:
+                self._scientist = subprocess.Popen(
+                    [sys.executable, "-m", "tests.journeys.scientist"],
+                    env=scientists_environment(self.directory),
+                    cwd=ROOT,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    text=True,
+                )
         assert self._scientist.stdin is not None
         assert self._scientist.stdout is not None
         self._scientist.stdin.write(json.dumps(wanted) + "\n")

@@ -18,7 +18,6 @@ def log(wanted: dict[str, Any]) -> dict[str, Any]:
     import mlflow.sklearn
     import pandas as pd
     from mlflow.models import infer_signature
-    from mlflow.tracking import MlflowClient
 
     from tests.journeys import models
 
@@ -37,13 +36,9 @@ def log(wanted: dict[str, Any]) -> dict[str, Any]:
             pyfunc_predict_fn="predict",
             serialization_format="cloudpickle",
             pip_requirements=[*pinned, *wanted["requirements"]],
+            registered_model_name=wanted["name"],
         )
-    client = MlflowClient()
-    name = wanted["name"]
-    if not client.search_registered_models(f"name='{name}'"):
-        client.create_registered_model(name)
-    version = client.create_model_version(name, info.model_uri, active.info.run_id)
-    return {"version": int(version.version), "run_id": active.info.run_id}
+    return {"version": int(info.registered_model_version), "run_id": active.info.run_id}
 
 
 def main() -> None:

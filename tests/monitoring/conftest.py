@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 from pytest_django import Settings
 
+from apps.accounts.models import Team
 from apps.serving.models import Endpoint
 from tests.monitoring import making
-from tests.people import Cast
 
 
 @pytest.fixture
@@ -16,5 +16,6 @@ def var(settings: Settings, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def endpoint(cast: Cast, now: datetime, var: Path) -> Endpoint:
-    return making.endpoint(cast.team, now)
+def endpoint(db: None, now: datetime, var: Path) -> Endpoint:
+    team, _ = Team.objects.get_or_create(slug="flights", defaults={"name": "Flights"})
+    return making.endpoint(team, now)

@@ -24,9 +24,7 @@ def endpoint(team: Team, now: datetime, name: str = "flights", revisions: int = 
         name="production", defaults={"order": 2, "backend": "local"}
     )
     model = Model.objects.create(name=name, team=team, created_at=now)
-    made = Endpoint.objects.create(
-        model=model, environment=environment, name=name, created_at=now
-    )
+    made = Endpoint.objects.create(model=model, environment=environment, name=name, created_at=now)
     for number in range(1, revisions + 1):
         version = Version.objects.create(
             model=model, number=number, source="x", registered_at=now, seen_at=now, seen_by="sweep"

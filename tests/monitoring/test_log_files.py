@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from django.db import transaction
+from django.db import OperationalError, connection
 
 from apps.monitoring import drilldown, parquet
 from apps.monitoring.collector import Collector
@@ -148,14 +148,14 @@ def test_a_batch_that_another_process_logged_leaves_no_file(
     assert len(list(var.glob("log/*/*/*"))) == 1
 
 
-def before(real: Callable[..., Any]) -> Callable[..., Any]:
+def crash_before(real: Callable[..., Any]) -> Callable[..., Any]:
     def cut(*_: object, **__: object) -> None:
         raise Crash
 
     return cut
 
 
-def after(real: Callable[..., Any]) -> Callable[..., Any]:
+def crash_after(real: Callable[..., Any]) -> Callable[..., Any]:
     def cut(*args: object, **named: object) -> None:
         real(*args, **named)
         raise Crash
@@ -163,9 +163,29 @@ def after(real: Callable[..., Any]) -> Callable[..., Any]:
     return cut
 
 
+def database_gone_before(real: Callable[..., Any]) -> Callable[..., Any]:
+    def cut() -> None:
+        connection.connection.close()
+        raise OperationalError("server closed the connection unexpectedly")
+
+    return cut
+
+
+def database_gone_after(real: Callable[..., Any]) -> Callable[..., Any]:
+    """The transaction is committed, and nobody learns of it."""
+
+    def cut() -> None:
+        real()
+        connection.connection.close()
+        raise OperationalError("server closed the connection unexpectedly")
+
+    return cut
+
+
+Crashing = Callable[[Callable[..., Any]], Callable[..., Any]]
 STEPS: list[tuple[object, str]] = [
-    (Segment.objects.__class__, "bulk_create"),
-    (transaction.Atomic, "__exit__"),
+    (type(Segment.objects), "bulk_create"),
+    (type(LogFile.objects), "create"),
     (os, "fsync"),
     (os, "rename"),
     (os, "unlink"),
@@ -174,20 +194,11 @@ STEPS: list[tuple[object, str]] = [
 ]
 
 
-@pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("when", [before, after])
-@pytest.mark.parametrize(("holder", "step"), STEPS, ids=[name for _, name in STEPS])
-@pytest.mark.parametrize("nth", [1, 2])
-def test_a_crash_at_any_step_counts_nothing_twice_and_loses_nothing(
-    endpoint: Endpoint,
-    now: datetime,
-    var: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    when: Callable[[Callable[..., Any]], Callable[..., Any]],
-    holder: object,
-    step: str,
-    nth: int,
-) -> None:
+def crash_and_go_on(
+    patched: pytest.MonkeyPatch, endpoint: Endpoint, now: datetime, var: Path,
+    holder: object, step: str, nth: int, when: Crashing,
+) -> None:  # fmt: skip
+    """It collects six rows with one crash on the way, goes on, and looks at what came of it."""
     pk = endpoint.revisions.all()[0].pk
     ids = [f"{i}" for i in range(6)]
     for first in (0, 2, 4):
@@ -200,22 +211,44 @@ def test_a_crash_at_any_step_counts_nothing_twice_and_loses_nothing(
         return (when(real) if len(calls) == nth else real)(*args, **named)
 
     moments = [now, now + timedelta(seconds=60)]
-    with monkeypatch.context() as patched:
-        patched.setattr(holder, step, crashing)
+    with patched.context() as cut:
+        cut.setattr(holder, step, crashing)
         for moment in moments:
             try:
                 collect(moment)
             except Crash:
-                transaction.get_connection().close()  # as the end of the process would
+                pass
+            except OperationalError:
+                connection.close()  # as the loop does
+        assert len(calls) >= nth
     for moment in moments:
-        collect(moment)
+        collect(moment + timedelta(minutes=2))
     assert sum(Rollup.objects.values_list("requests", flat=True)) == 6
     assert logged(var) == ids
     assert not list(var.glob("spool/*/*.seg"))
-    an_hour_later = datetime.now(UTC) + timedelta(hours=1, seconds=1)
-    leftovers.sweep(now=an_hour_later)
+    leftovers.sweep(now=datetime.now(UTC) + timedelta(hours=1, seconds=1))
     on_disk = {str(path.relative_to(var / "log")) for path in (var / "log").glob("*/*/*")}
     assert on_disk == set(LogFile.objects.values_list("path", flat=True))
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("when", [crash_before, crash_after])
+@pytest.mark.parametrize(("holder", "step"), STEPS, ids=[name for _, name in STEPS])
+def test_a_crash_between_any_two_steps_counts_nothing_twice_and_loses_nothing(
+    endpoint: Endpoint, now: datetime, var: Path, monkeypatch: pytest.MonkeyPatch,
+    when: Crashing, holder: object, step: str,
+) -> None:  # fmt: skip
+    crash_and_go_on(monkeypatch, endpoint, now, var, holder, step, 1, when)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("when", [database_gone_before, database_gone_after])
+@pytest.mark.parametrize("nth", [1, 2])
+def test_a_database_that_goes_at_a_commit_counts_nothing_twice_and_loses_nothing(
+    endpoint: Endpoint, now: datetime, var: Path, monkeypatch: pytest.MonkeyPatch,
+    when: Crashing, nth: int,
+) -> None:  # fmt: skip
+    crash_and_go_on(monkeypatch, endpoint, now, var, connection, "_commit", nth, when)
 
 
 @pytest.mark.django_db

@@ -7,6 +7,7 @@ import pytest
 
 from apps.audit.models import Event
 from apps.notifications.models import Delivery
+from apps.promotions import services as promotions
 from apps.promotions.models import Promotion
 from apps.registry.models import Alias, Version
 from apps.rollouts import reconciler, services
@@ -111,7 +112,9 @@ def test_the_replaced_revision_stays_warm_for_a_while(
     serving.set_stable(endpoint=rollout.endpoint, revision=rollout.candidate, now=now)
 
     def kept() -> str:
-        return Revision.objects.get(pk=rollout.stable_id).wanted
+        assert rollout.stable is not None
+        rollout.stable.refresh_from_db()
+        return rollout.stable.wanted
 
     reconciler.sweep(now=now + timedelta(seconds=599))
     assert kept() == RevisionWish.RUN
@@ -355,7 +358,7 @@ def test_the_sweep_starts_what_was_approved_one_at_a_time(
     first = stage.approved_first(cast, now)
     second_version = promotion_stage.a_version(first.version.model, cast, now, 2)
     promotion_stage.built(second_version, now)
-    stage.promotions.sweep(now=now)
+    promotions.sweep(now=now)
 
     reconciler.sweep(now=now)
     reconciler.sweep(now=now)
@@ -373,7 +376,7 @@ def test_one_rollout_that_breaks_does_not_hold_up_the_others(
     Rollout.objects.update(plan={"steps": []})
     version = promotion_stage.a_version(rollout.endpoint.model, cast, now, 3)
     promotion_stage.built(version, now)
-    stage.promotions.sweep(now=now)
+    promotions.sweep(now=now)
 
     reconciler.sweep(now=now)
 

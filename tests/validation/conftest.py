@@ -46,14 +46,11 @@ Make = Callable[..., Build]
 
 @pytest.fixture
 def built(store: Store, now: datetime, version: Version) -> Make:
-    """It builds a version of the model whose files the arguments describe."""
+    """It ships a version of the model whose files the arguments describe."""
 
     def make(number: int = 1, model: Any = None, **files: Any) -> Build:
         made = version if number == 1 else cast.make_version(number=number, now=now)
-        artifacts.write(store.place(made), model, **files)
-        done = cast.build(made, now)
-        assert done.reason == ""
-        return done
+        return cast.shipped(made, artifacts.write(store.place(made), model, **files), now)
 
     return make
 
@@ -63,7 +60,8 @@ def table(count: int = 400, *, unlabelled: int = 0) -> pd.DataFrame:
     values, late = artifacts.rows(seed=11, count=count)
     frame = pd.DataFrame(values, columns=list(artifacts.COLUMNS))
     frame["late"] = pd.array(late, dtype="Int64")
-    frame.loc[: unlabelled - 1, "late"] = None if unlabelled else frame["late"]
+    if unlabelled:
+        frame.loc[: unlabelled - 1, "late"] = None
     return frame.assign(carrier=np.array(["AA", "DL"])[np.arange(count) % 2])
 
 

@@ -233,7 +233,7 @@ RETRY: Json = {
             },
         }
     ],
-    "host_selection_retry_max_attempts": 5,
+    "host_selection_retry_max_attempts": 50,
     "retry_back_off": {"base_interval": "0.005s", "max_interval": "0.05s"},
 }
 
@@ -251,7 +251,10 @@ def _addresses(route: Route, timeouts: Timeouts) -> list[Json]:
     if not targets:
         words = f"{endpoint} in {environment} has no traffic: nothing serves there yet"
         return [_says(route.name, match, 503, words) for match, _ in matches]
-    split = {"clusters": [_share(target) for target in targets], "use_hash_policy": True}
+    # Version and revision are told by the model server itself: an answer that the gateway had to
+    # make (nothing healthy, a time limit) carries neither, and nobody takes it for the model's.
+    shares = [{"name": target.cluster, "weight": target.weight} for target in targets]
+    split = {"clusters": shares, "use_hash_policy": True}
     return [
         {
             "name": route.name,
@@ -268,15 +271,6 @@ def _addresses(route: Route, timeouts: Timeouts) -> list[Json]:
     ]
 
 
-def _share(target: Target) -> Json:
-    said = {"x-model-version": str(target.version), "x-revision": str(target.revision)}
-    return {
-        "name": target.cluster,
-        "weight": target.weight,
-        "response_headers_to_add": [_header(name, value) for name, value in said.items()],
-    }
-
-
 def _salted(salt: str) -> Json:
     """Unsalted, the same callers would be on the candidate of every endpoint."""
     rewrite = {"pattern": {"regex": "^(.*)$"}, "substitution": f"{salt}:\\1"}
@@ -288,12 +282,4 @@ def _says(name: str, match: Mapping[str, str], status: int, words: str) -> Json:
         "name": name,
         "match": dict(match),
         "direct_response": {"status": status, "body": {"inline_string": words}},
-    }
-
-
-def _header(name: str, value: str) -> Json:
-    # Over what the model server says of itself: the gateway knows whom it asked.
-    return {
-        "header": {"key": name, "value": value},
-        "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
     }

@@ -58,9 +58,7 @@ class MetricComparison:
         evidence: dict[str, Any],
     ) -> Outcome:
         assert seen.stable is not None
-        candidate = metrics.measure(ours, tick=seen.tick)
-        stable = metrics.measure(theirs, tick=seen.tick)
-        gap = metrics.difference(ours, theirs, tick=seen.tick)
+        candidate, stable, gap = metrics.compare(ours, theirs, tick=seen.tick)
         tolerance = float(rule.get("tolerance") or 0.0)
         worse_by = -gap.value if rule["metric"] in HIGHER_IS_BETTER else gap.value
         evidence |= {

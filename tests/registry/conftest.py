@@ -1,0 +1,29 @@
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.registry.tiny_mlflow import TinyMlflow, running
+
+Woken = list[tuple[Any, ...]]
+
+
+@pytest.fixture
+def mlflow(settings: Any) -> Iterator[TinyMlflow]:
+    """An MLflow server that answers, as the panel's settings name it."""
+    mlflow = TinyMlflow()
+    with running(mlflow):
+        settings.MLFLOW_URL = mlflow.url
+        settings.MLFLOW_EMBEDDED = False
+        settings.MLFLOW_TOKEN = "the panel's own"
+        yield mlflow
+
+
+@pytest.fixture
+def woken(monkeypatch: pytest.MonkeyPatch) -> Woken:
+    """The tasks that were woken after a commit, instead of a message to the broker."""
+    sent: Woken = []
+    monkeypatch.setattr(
+        "apps.core.dispatch._send", lambda task, args, delay: sent.append((task, *args))
+    )
+    return sent

@@ -1,0 +1,299 @@
+"""The policy document: what it says when something is wrong, and how editions are counted."""
+
+import re
+from datetime import datetime
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from apps.accounts.lifecycle import Role
+from apps.accounts.models import User
+from apps.audit.models import Event
+from apps.registry import policy, selectors, services
+from apps.registry.models import Model, Policy
+from apps.registry.policy import PolicyRefused
+from tests.factories.accounts import member
+from tests.factories.registry import PolicyFactory
+from tests.people import bearer
+
+MISTAKES = "The policy has mistakes. "
+LIMIT = "environments.s.gates.0.metric_threshold: give either at_least or at_most"
+
+
+def gate(words: str) -> str:
+    return f"{{holdout: h, environments: {{s: {{gates: [{{{words}}}]}}}}}}"
+
+
+def steps(*weights: object) -> str:
+    listed = ", ".join(f"{{weight: {weight}}}" for weight in weights)
+    return f"{{environments: {{s: {{rollout: {{steps: [{listed}]}}}}}}}}"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "The policy must be a mapping with `version` and `environments`"),
+        ("- 1", "The policy must be a mapping with `version` and `environments`"),
+        (
+            "holdout: 2030-13-45",
+            "The policy holds a value that YAML cannot read: month must be in 1..12",
+        ),
+        ("[" * 3000, "The policy is nested too deeply"),
+        ("environmens: {}", MISTAKES + "environmens: Extra inputs are not permitted"),
+        ("version: 2", MISTAKES + "version: Input should be 1"),
+        (
+            "version: 2\nholdout: 3",
+            MISTAKES + "version: Input should be 1; holdout: Input should be a valid string",
+        ),
+        (
+            '{holdout: "a\\0b"}',
+            MISTAKES + "holdout: only characters that can be seen may stand here",
+        ),
+        (
+            '{environments: {"my place": {}}}',
+            MISTAKES + "environments.my place.[key]: String should match pattern"
+            " '^[A-Za-z0-9_-]{1,60}$'",
+        ),
+        (
+            "{environments: {s: {enter: maybe}}}",
+            MISTAKES + "environments.s.enter: Input should be 'automatic' or 'on_request'",
+        ),
+        (
+            "{environments: {production: {after: stagign}}}",
+            MISTAKES + "production: `after` names stagign, which is not among `environments`",
+        ),
+        (
+            "{environments: {s: {replicas: 0}}}",
+            MISTAKES + "environments.s.replicas: Input should be greater than or equal to 1",
+        ),
+        (gate("gate: metric_threshold, metric: roc_auc"), MISTAKES + LIMIT),
+        (
+            gate("gate: metric_threshold, metric: roc_auc, at_least: 0, at_most: 1"),
+            MISTAKES + LIMIT,
+        ),
+        (
+            gate("gate: metric_threshold, metric: roc_auc, at_least: .nan"),
+            MISTAKES + "environments.s.gates.0.metric_threshold.at_least:"
+            " Input should be a finite number",
+        ),
+        (
+            gate("gate: metric_threshold, metric: auc, at_least: 1"),
+            MISTAKES + "environments.s.gates.0.metric_threshold.metric: Input should be 'roc_auc',"
+            " 'accuracy', 'f1', 'precision', 'recall', 'average_precision', 'r2', 'log_loss',"
+            " 'brier', 'mae' or 'rmse'",
+        ),
+        (
+            gate("gate: vibes"),
+            MISTAKES + "environments.s.gates.0: Input tag 'vibes' found using 'gate' does not"
+            " match any of the expected tags: 'metric_threshold', 'metric_comparison',"
+            " 'schema_compatible'",
+        ),
+        (
+            gate("metric: roc_auc"),
+            MISTAKES + "environments.s.gates.0: Unable to extract tag using discriminator 'gate'",
+        ),
+        (
+            gate("gate: metric_comparison, metric: mae, tolerance: -1"),
+            MISTAKES + "environments.s.gates.0.metric_comparison.tolerance: Input should be"
+            " greater than or equal to 0",
+        ),
+        (
+            "{environments: {s: {gates: [{gate: metric_comparison, metric: mae}]}}}",
+            MISTAKES + "s: gate metric_comparison needs `holdout`, the data set to judge on",
+        ),
+        (
+            "{environments: {s: {approvals: {required: 6, expires_after_hours: 0}}}}",
+            MISTAKES + "environments.s.approvals.required: Input should be less than or equal to 5;"
+            " environments.s.approvals.expires_after_hours: Input should be greater than 0",
+        ),
+        (
+            steps(),
+            MISTAKES + "environments.s.rollout.steps: List should have at least 1 item after"
+            " validation, not 0",
+        ),
+        (
+            steps(50, 10, 100),
+            MISTAKES + "environments.s.rollout: each step's weight must be larger than the one"
+            " before",
+        ),
+        (
+            steps(10.01, 10.04, 100),  # both are 100 thousandths
+            MISTAKES + "environments.s.rollout: each step's weight must be larger than the one"
+            " before",
+        ),
+        (
+            steps(10, 50),
+            MISTAKES + "environments.s.rollout: the last step must carry 100 percent",
+        ),
+        (
+            steps(0.04, 101),
+            MISTAKES + "environments.s.rollout.steps.0.weight: Input should be greater than or"
+            " equal to 0.1; environments.s.rollout.steps.1.weight: Input should be less than or"
+            " equal to 100",
+        ),
+        (
+            "{environments: {s: {rollout: {tolerances: {alpha: 0.5, latency_ratio: .inf}}}}}",
+            MISTAKES + "environments.s.rollout.tolerances.latency_ratio: Input should be a finite"
+            " number; environments.s.rollout.tolerances.alpha: Input should be less than 0.5",
+        ),
+    ],
+)
+def test_what_is_refused_and_how(text: str, words: str) -> None:
+    with pytest.raises(PolicyRefused) as refused:
+        policy.parse(text)
+
+    assert (refused.value.code, refused.value.message) == ("policy_invalid", words)
+
+
+@pytest.mark.parametrize(
+    "text", ["a: [", "{a: b", "version: 1\n\tenvironments: {}", "!!python/object:os.system {}"]
+)
+def test_what_is_not_yaml(text: str) -> None:
+    with pytest.raises(PolicyRefused, match=r"^The policy is not valid YAML: .*\n? +in .*line \d"):
+        policy.parse(text)
+
+
+@pytest.mark.parametrize("name", ["a\\0b", "\\ud800", ""])
+def test_an_environment_that_cannot_be_written_down(name: str) -> None:
+    with pytest.raises(PolicyRefused, match="String should match|valid string") as refused:
+        policy.parse(f'{{environments: {{"{name}": {{}}}}}}')
+
+    assert refused.value.message.isprintable()
+
+
+def test_it_is_completed_with_defaults() -> None:
+    document = policy.parse("version: 1\nenvironments: {staging: {enter: automatic}}\n")
+
+    assert document.model_dump(mode="json") == {
+        "version": 1,
+        "holdout": None,
+        "positive_class": None,
+        "environments": {
+            "staging": {
+                "enter": "automatic",
+                "after": None,
+                "gates": [],
+                "approvals": {
+                    "required": 1,
+                    "requester_may_approve": False,
+                    "expires_after_hours": 168.0,
+                },
+                "rollout": {
+                    "steps": [
+                        {"weight": weight, "hold_seconds": 300.0, "analysis": True}
+                        for weight in (10.0, 50.0, 100.0)
+                    ],
+                    "tolerances": {
+                        "min_requests": 100,
+                        "error_rate_difference": 0.005,
+                        "latency_ratio": 1.5,
+                        "alpha": 0.01,
+                    },
+                    "prepare_timeout_seconds": 300.0,
+                },
+                "replicas": 1,
+            }
+        },
+    }
+
+
+def test_the_first_policy_of_every_model_is_right() -> None:
+    document = policy.parse(policy.DEFAULT_TEXT)
+
+    assert list(document.environments) == ["staging", "production"]
+    assert document.environments["staging"].approvals.required == 0
+    assert document.environments["production"].after == "staging"
+
+
+def test_the_schema_names_every_key() -> None:
+    schema = policy.schema()
+
+    assert set(schema["properties"]) == {"version", "holdout", "positive_class", "environments"}
+    assert schema["additionalProperties"] is False
+
+
+def test_a_plan_keeps_its_weights_in_thousandths() -> None:
+    document = policy.parse(steps(0.1, 33.3, 100))
+
+    kept = policy.frozen_plan(document.environments["s"])["steps"]
+    assert [step["weight_permille"] for step in kept] == [1, 333, 1000]
+
+
+@pytest.fixture
+def model(db: None) -> Model:
+    return PolicyFactory.create(model__name="flight-delay").model
+
+
+@pytest.fixture
+def admin(model: Model) -> User:
+    return member(model.team, Role.ADMIN, username="dora")
+
+
+def test_editions_are_numbered_and_the_newest_is_in_force(
+    model: Model, admin: User, now: datetime
+) -> None:
+    text = "version: 1  # ours\nenvironments: {staging: {replicas: 2}}\n"
+
+    edition = services.put_policy(model=model, text=text, actor=admin, now=now)
+
+    assert (edition.number, edition.text, edition.author) == (2, text, admin)
+    assert selectors.policy_of(model) == edition
+    assert selectors.document_of(model).environments["staging"].replicas == 2
+    event = Event.objects.get()
+    assert (event.verb, event.actor_name, event.model_name, event.team_id) == (
+        "policy.changed",
+        "dora",
+        "flight-delay",
+        model.team_id,
+    )
+    assert event.evidence == {"number": 2, "document": edition.document}
+    assert services.put_policy(model=model, text=text, actor=admin, now=now).number == 3
+
+
+def test_a_refused_one_changes_nothing(model: Model, admin: User, now: datetime) -> None:
+    with pytest.raises(PolicyRefused):
+        services.put_policy(model=model, text="version: 2", actor=admin, now=now)
+
+    assert [p.number for p in Policy.objects.all()] == [1]
+    assert not Event.objects.exists()
+
+
+def put(client: Client, user: User, body: Any, kind: str = "application/yaml") -> Any:
+    return client.put(
+        "/api/v1/models/flight-delay/policy", body, content_type=kind, headers=bearer(user)
+    )
+
+
+def test_the_api_takes_yaml_and_json(client: Client, model: Model, admin: User) -> None:
+    by_yaml = put(client, admin, "version: 1\n")
+    by_json = put(client, admin, {"text": "version: 1\nholdout: h\n"}, "application/json")
+
+    assert (by_yaml.status_code, by_yaml.json()["number"]) == (200, 2)
+    assert (by_json.status_code, by_json.json()["number"]) == (200, 3)
+    assert by_json.json()["author"] == "dora"
+    assert by_json.json()["text"] == "version: 1\nholdout: h\n"
+    assert by_json.json()["document"]["holdout"] == "h"
+
+
+def test_the_api_says_what_is_wrong(client: Client, model: Model, admin: User) -> None:
+    answer = put(client, admin, "version: 2\n")
+
+    assert answer.status_code == 409
+    assert answer.json() == {
+        "code": "policy_invalid",
+        "message": MISTAKES + "version: Input should be 1",
+        "detail": None,
+    }
+    assert put(client, admin, b"").status_code == 400
+    assert put(client, admin, b"\xff\xfe\x00").status_code in (400, 409)
+    assert Policy.objects.count() == 1
+
+
+@pytest.mark.parametrize("role", [role for role in Role if role is not Role.ADMIN])
+def test_only_an_admin_of_the_team_edits_it(client: Client, model: Model, role: Role) -> None:
+    answer = put(client, member(model.team, role), "version: 1\n")
+
+    assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
+    assert re.search(r"\(policy\.edit\)", answer.json()["message"])
+    assert Policy.objects.count() == 1
