@@ -222,6 +222,7 @@ if EMAIL_URL:
 else:
     # Outgoing mail stands in the panel (notifications.Delivery); there is no server to give it to.
     EMAIL_BACKEND = "django.core.mail.backends.dummy.EmailBackend"
+EMAIL_TIMEOUT = 20  # seconds; a server that hangs would hold the worker of every other tick
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default=f"Portal <portal@{_public_host}>")
 
 MLFLOW_URL = STACK.mlflow_url

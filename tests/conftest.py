@@ -1,33 +1,9 @@
 """The cast and the servers. PostgreSQL and Valkey are real, started once a run by the product's
 own code under a directory of this run's own, and are gone when it ends."""
 
-import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
-
-# Before Django reads its settings: this run's own directory and ports, and no leftovers of a
-# developer's shell that would point the tests at a real installation.
-for _given in ("DATABASE_URL", "REDIS_URL", "MLFLOW_TRACKING_URI", "EMAIL_URL"):
-    os.environ.pop(_given, None)
-RUN = Path(tempfile.mkdtemp(prefix="portal-tests-"))
-RUN.chmod(0o755)  # PostgreSQL's unprivileged account must pass through
-os.environ["PORTAL_VAR"] = str(RUN / "var")
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-os.environ["PORTAL_WEB_PORT"] = str(_free_port())
-os.environ["PORTAL_GATEWAY_PORT"] = str(_free_port())
-os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"  # Playwright runs a loop in the tests' own thread
 
 import pytest
 from django.conf import settings
@@ -36,7 +12,13 @@ from pytest_django.plugin import DjangoDbBlocker
 
 from mlops_portal.stack import control
 from tests import people
+from tests.environment import RUN
 from tests.people import Cast
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # A real hash takes a third of a second by design; the cast alone would need two.
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import time
 from asgiref.sync import async_to_sync
 from channels.layers import get_channel_layer
 from django.db import transaction
+from redis.exceptions import RedisError
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +28,6 @@ def _send(topic: str) -> None:
     layer = get_channel_layer()
     try:
         async_to_sync(layer.group_send)(group(topic), {"type": "live.changed", "message": message})
-    except (OSError, TimeoutError) as down:
+    except (OSError, RedisError) as down:
         # Pages refetch when they reconnect, so an announcement may be lost.
         log.warning("No announcement of %s: %s", topic, down)

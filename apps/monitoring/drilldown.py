@@ -19,14 +19,16 @@ def in_files(paths: Sequence[Path], request_id: str) -> list[dict[str, Any]]:
     if not files:
         return []
     with duckdb.connect(config={"threads": 1, "memory_limit": "512MB"}) as connection:
-        connection.execute("set timezone = 'UTC'")
         cursor = connection.execute(
-            "select * from read_parquet(?, hive_partitioning = false) where id = ? limit ?",
+            # As a number, since DuckDB hands out times with a zone only through another package.
+            'select * replace (epoch_us("at") as "at")'
+            " from read_parquet(?, hive_partitioning = false) where id = ? limit ?",
             [files, request_id, MOST_ROWS],
         )
         names = [column[0] for column in cursor.description or []]
         rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
     for row in rows:
+        row["at"] = parquet.EPOCH + timedelta(microseconds=row["at"])
         for column in ("request", "response"):
             row[column] = orjson.loads(row[column])
     return rows

@@ -6,12 +6,14 @@ The fields are those of `ACCESS` in apps/serving/backends/envoy.py. Knows no dat
 import logging
 import os
 import re
+import socket
 from collections import Counter, defaultdict
+from contextlib import closing
 from dataclasses import dataclass, field
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import orjson
 
@@ -106,8 +108,8 @@ def read(folder: Path, place: Place) -> Chunk:
         content = file.read(CHUNK_BYTES)
     whole = content.rfind(b"\n") + 1
     if whole:
-        full = len(content) == CHUNK_BYTES
-        return Chunk(content[:whole], Place(place.inode, offset + whole), more=full)
+        more = len(content) == CHUNK_BYTES or index + 1 < len(listed)
+        return Chunk(content[:whole], Place(place.inode, offset + whole), more)
     if len(content) == CHUNK_BYTES:
         log.error("A line of the gateway's log has more than %d bytes and is skipped", CHUNK_BYTES)
         return Chunk(b"", Place(place.inode, offset + CHUNK_BYTES), more=True)
@@ -178,10 +180,28 @@ def _sort(entry: dict[str, Any], row: tuple[int, int, int], lines: Lines) -> Non
 
 
 def _reopen(admin: Path) -> None:
-    transport = httpx.HTTPTransport(uds=str(admin))
     try:
-        with httpx.Client(transport=transport, timeout=2) as client:
-            client.post("http://gateway/reopen_logs").raise_for_status()
-    except httpx.HTTPError as down:
+        with closing(_Admin(admin)) as connection:
+            connection.request("POST", "/reopen_logs")
+            answer = connection.getresponse()
+            answer.read()
+            said = answer.status
+    except (OSError, HTTPException) as down:
         # A gateway that starts opens its log anyway; one that runs is asked again.
         log.warning("The gateway was not told to open a new log: %s", down)
+        return
+    if said != 200:
+        log.warning("The gateway refused to open a new log: it answered %d", said)
+
+
+class _Admin(HTTPConnection):
+    """The gateway's admin listens on a socket in the file system."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("gateway", timeout=2)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))

@@ -91,10 +91,18 @@ def _send(delivery: Delivery, now: datetime) -> None:
     if not settings.EMAIL_URL:
         rows.update(status=DeliveryStatus.KEPT, ended_at=now)
         return
+    if not delivery.user.email:  # Django would send it to nobody and call that a success
+        words = f"{delivery.user.get_username()} has no e-mail address"
+        rows.update(status=DeliveryStatus.KEPT, ended_at=now, error=words)
+        return
     mail = EmailMultiAlternatives(delivery.subject, delivery.text, to=[delivery.user.email])
     mail.attach_alternative(delivery.html, "text/html")
     try:
         mail.send()
+    except ValueError as unsendable:  # a line break in a header: no later attempt helps
+        log.warning("Mail %s cannot be sent: %s", delivery.pk, unsendable)
+        rows.update(status=DeliveryStatus.FAILED, ended_at=now, error=str(unsendable))
+        return
     except (smtplib.SMTPException, OSError) as failure:
         log.warning("Mail %s not sent: %s", delivery.pk, failure)
         given_up = delivery.attempts >= MOST_ATTEMPTS

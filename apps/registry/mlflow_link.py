@@ -26,6 +26,10 @@ class NotThere(Exception):
     """MLflow answered that it has no such object."""
 
 
+class Refusal(Exception):
+    """MLflow understood the call and refuses it."""
+
+
 def base_url() -> str:
     return settings.MLFLOW_URL + ("/mlflow" if settings.MLFLOW_EMBEDDED else "")
 
@@ -34,7 +38,7 @@ def call(method: str, path: str, **payload: Any) -> dict[str, Any]:
     """It makes one call and returns MLflow's answer.
 
     Raises: NotThere for what MLflow does not have, Unavailable when it does not answer, and
-    httpx.HTTPStatusError for what it refuses.
+    Refusal for what it does not do.
     """
     headers = {"Authorization": f"Bearer {settings.MLFLOW_TOKEN}"} if settings.MLFLOW_TOKEN else {}
     query = payload if method in ("GET", "DELETE") else None
@@ -49,11 +53,14 @@ def call(method: str, path: str, **payload: Any) -> dict[str, Any]:
         ) from down
     if response.status_code == httpx.codes.NOT_FOUND:
         raise NotThere(f"MLflow has no {payload}")
+    if response.status_code == httpx.codes.NOT_IMPLEMENTED:
+        raise Refusal(f"The MLflow server does not know {path}")
     if response.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
         raise Unavailable(
             f"The MLflow server failed ({response.status_code})", "mlflow_unavailable"
         )
-    response.raise_for_status()
+    if not response.is_success:
+        raise Refusal(f"MLflow refused ({response.status_code}): {response.text[:300]}")
     answer: dict[str, Any] = response.json()
     return answer
 
@@ -95,7 +102,7 @@ def alias(name: str, alias_name: str) -> int | None:
     """Which version the alias names in MLflow; None when there is no such alias."""
     try:
         answer = call("GET", f"{API}/registered-models/alias", name=name, alias=alias_name)
-    except (NotThere, httpx.HTTPStatusError):
+    except (NotThere, Refusal):
         return None
     return int(answer["model_version"]["version"])
 

@@ -5,11 +5,12 @@ import logging
 import os
 import re
 import tempfile
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import IO, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from django.conf import settings
 from django.db import IntegrityError, transaction
@@ -39,6 +40,7 @@ from apps.registry.models import (
 log = logging.getLogger(__name__)
 EVERYONE = "everyone"
 WEBHOOK_GRACE = timedelta(seconds=3)  # the sweep looks for lost calls, not for slow ones
+KEPT_CALLS = timedelta(days=1)
 MOST_DATASET_BYTES = 2 * 1024**3
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
@@ -158,14 +160,15 @@ def note_submission(*, name: str, number: int, user: User, now: datetime) -> Non
         registered_by=user
     )
     team = teams_of(user, "mlflow.write").order_by("pk").first()
-    first = Version.objects.filter(model__name=name).count() <= 1
-    if team is not None and first:
+    others = Version.objects.filter(model__name=name).exclude(number=number)
+    if team is not None and not others.exists():  # who sends a later one does not take it over
         Model.objects.filter(name=name, team__slug=EVERYONE).update(team=team)
 
 
 @transaction.atomic
 def take_webhook(*, delivery_id: str, name: str, number: int, now: datetime) -> bool:
     """It takes one checked delivery. False: this delivery was taken before."""
+    WebhookCall.objects.filter(at__lt=now - KEPT_CALLS).delete()  # too old to be believed again
     _, new = WebhookCall.objects.get_or_create(delivery_id=delivery_id, defaults={"at": now})
     if new:
         wake("registry.register", name, number, Source.WEBHOOK)
@@ -174,9 +177,7 @@ def take_webhook(*, delivery_id: str, name: str, number: int, now: datetime) -> 
 
 def sweep(*, now: datetime) -> None:
     """It finds versions whose webhook was lost, keeps the webhook, and sets wanted aliases."""
-    url = settings.PUBLIC_URL + reverse("mlflow-webhook")
-    if mlflow_link.ensure_webhook(url, settings.MLFLOW_WEBHOOK_SECRET):
-        log.info("Asked MLflow to call %s", url)
+    _keep_webhook()
     everything = now.minute % 10 == 0 and now.second < 10
     rows = mlflow_link.newest_versions(everything=everything)
     known = set(
@@ -197,6 +198,16 @@ def sweep(*, now: datetime) -> None:
         confirm_alias(alias=alias)
 
 
+def _keep_webhook() -> None:
+    url = settings.PUBLIC_URL + reverse("mlflow-webhook")
+    try:
+        if mlflow_link.ensure_webhook(url, settings.MLFLOW_WEBHOOK_SECRET):
+            log.info("Asked MLflow to call %s", url)
+    except (mlflow_link.NotThere, mlflow_link.Refusal) as why:
+        # An older server has no webhooks, or takes none of our address: the sweep does without.
+        log.warning("MLflow takes no webhook to %s: %s", url, why)
+
+
 @transaction.atomic
 def set_alias(*, model: Model, name: str, number: int, now: datetime) -> None:
     """It wishes that MLflow's alias names this version; the sweep makes it so."""
@@ -211,8 +222,8 @@ def confirm_alias(*, alias: Alias) -> None:
     try:
         mlflow_link.set_alias(alias.model.name, alias.name, alias.wanted)
         seen = mlflow_link.alias(alias.model.name, alias.name)
-    except mlflow_link.NotThere as gone:
-        Alias.objects.filter(pk=alias.pk, wanted=alias.wanted).update(error=str(gone))
+    except (mlflow_link.NotThere, mlflow_link.Refusal) as why:
+        Alias.objects.filter(pk=alias.pk, wanted=alias.wanted).update(error=str(why))
         return
     Alias.objects.filter(pk=alias.pk, wanted=alias.wanted).update(seen=seen, error="")
     live.publish(f"model:{alias.model.name}")
@@ -336,15 +347,26 @@ def _read_facts(path: Path, label_column: str, time_column: str) -> dict[str, An
         "columns": [{"name": f.name, "type": str(f.type)} for f in table.schema_arrow],
     }
     if time_column:
-        times = pq.read_table(path, columns=[time_column]).column(0).to_pandas().dropna()
-        if len(times) and hasattr(times.iloc[0], "to_pydatetime"):
-            facts["time_from"] = _aware(times.min().to_pydatetime())
-            facts["time_to"] = _aware(times.max().to_pydatetime())
+        facts |= _time_span(path, time_column)
     return facts
 
 
-def _aware(moment: datetime) -> datetime:
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+def _time_span(path: Path, column: str) -> dict[str, datetime]:
+    """The first and last moment that the rows speak of; nothing where they name none."""
+    try:
+        values = pq.read_table(path, columns=[column]).column(0)
+        if not pa.types.is_temporal(values.type):
+            return {}
+        exact = getattr(values.type, "unit", "") != "ns"  # what is finer than we keep is cut
+        times = values.drop_null().cast(pa.timestamp("us", tz="UTC"), safe=exact)
+        span = pc.min_max(times).as_py()
+    except pa.ArrowNotImplementedError:
+        return {}  # a time of day, or a duration
+    except (ValueError, OverflowError, OSError) as broken:  # ArrowInvalid is a ValueError
+        raise DatasetRefused(f"The times in {column!r} are not readable: {broken}") from broken
+    if span["min"] is None:
+        return {}
+    return {"time_from": span["min"], "time_to": span["max"]}
 
 
 def download_artifacts(version: Version, into: Path) -> None:

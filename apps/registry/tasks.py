@@ -7,6 +7,7 @@ from apps.core.errors import Unavailable
 from apps.core.once import alone
 from apps.registry import services
 from apps.registry.lifecycle import Source
+from apps.registry.mlflow_link import NotThere
 
 log = logging.getLogger(__name__)
 
@@ -19,6 +20,8 @@ def register(name: str, number: int, seen_by: str) -> None:
         )
     except Unavailable as down:  # the sweep finds the version when MLflow is back
         log.warning("%s v%s not taken yet: %s", name, number, down.message)
+    except (services.NameRefused, NotThere) as why:  # so it is with the sweep
+        log.warning("%s v%s not taken: %s", name, number, why)
 
 
 @shared_task(name="registry.sweep")

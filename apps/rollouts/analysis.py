@@ -240,10 +240,19 @@ def mixture_half_width(variance: float, tau: float, alpha: float) -> float:
 
 
 def beta_binomial(hits: int, trials: int, center: float, null: float) -> float:
-    """The log likelihood ratio of Beta(100 c, 100 (1-c)) over the share, against `null`."""
-    a, b = PRIOR_WEIGHT * center, PRIOR_WEIGHT * (1 - center)
-    mixed = _log_beta(a + hits, b + trials - hits) - _log_beta(a, b)
+    """The log likelihood ratio of a mixture over the share, against `null`.
+
+    Half of the mixture is Beta(100 c, 100 (1-c)), which finds small differences, half is uniform,
+    which finds large ones sooner. A mean of likelihood ratios is one too: nothing is lost.
+    """
+    near = _log_mixed(hits, trials, PRIOR_WEIGHT * center, PRIOR_WEIGHT * (1 - center))
+    anywhere = _log_mixed(hits, trials, 1.0, 1.0)
+    mixed = float(np.logaddexp(near, anywhere)) - log(2)
     return mixed - _times_log(hits, null) - _times_log(trials - hits, 1 - null)
+
+
+def _log_mixed(hits: int, trials: int, a: float, b: float) -> float:
+    return _log_beta(a + hits, b + trials - hits) - _log_beta(a, b)
 
 
 def _error_interval(

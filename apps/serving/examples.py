@@ -45,7 +45,9 @@ def calls(endpoint: Endpoint, build: Build) -> list[Call]:
     name = endpoint.name
     split = {"dataframe_split": {"columns": list(row), "data": [list(row.values())]}}
     return [
-        Call("Open Inference Protocol V2", _curl(f"{root}/v2/models/{name}/infer", _v2(build, row))),
+        Call(
+            "Open Inference Protocol V2", _curl(f"{root}/v2/models/{name}/infer", _v2(build, row))
+        ),
         Call("KServe V1", _curl(f"{root}/v1/models/{name}:predict", {"instances": [row]})),
         Call("MLflow scoring", _curl(f"{root}/endpoints/{name}/invocations", split)),
     ]
@@ -57,7 +59,9 @@ def is_real(build: Build) -> bool:
 
 
 def _curl(url: str, body: Mapping[str, Any]) -> str:
-    return f"curl -H 'Content-Type: application/json' {url} \\\n  -d {shlex.quote(json.dumps(body))}"
+    return (
+        f"curl -H 'Content-Type: application/json' {url} \\\n  -d {shlex.quote(json.dumps(body))}"
+    )
 
 
 def _row(build: Build) -> dict[str, Any] | None:

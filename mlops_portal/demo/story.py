@@ -289,7 +289,7 @@ def watch_canary(stage: Stage, promotion: Json, callers: Callers) -> None:
 
         def look() -> Json | None:
             now: Json = stage.reader.get(f"rollouts/{rollout['id']}")
-            weight = now["weight"] // 10
+            weight = round(now["weight_percent"])
             if weight not in split:
                 split.append(weight)
                 stage.report.say(f"    {weight} % on v{promotion['version']}: {now['reason']}")
@@ -387,13 +387,13 @@ def watch_memory_of_the_past(stage: Stage, expected: int, at_v1: str) -> None:
         environment="production",
         at=datetime.now().astimezone().isoformat(),
     )
-    if list(past["weights"]) != ["1"] or list(now["weights"]) != [str(expected)]:
+    if _numbers(past) != [1] or _numbers(now) != [expected]:
         raise NotObserved(f"the audit says {past} then and {now} now")
     stage.report.observe(
         8,
         alias={"production": alias["seen"], "mlflow_says": int(in_mlflow)},
-        served_then={"at": at_v1, "weights": past["weights"]},
-        served_now=now["weights"],
+        served_then={"at": at_v1, "served": past["served"]},
+        served_now=now["served"],
         events=len(stage.reader.results("events", model=MODEL, page_size=500)),
     )
 
@@ -478,6 +478,10 @@ def _mail(stage: Stage, to: str, kind: str, words: str) -> Json:
 def _event(stage: Stage, verb: str, fits: Any) -> Json:
     found = stage.reader.results("events", model=MODEL, environment="production", verb=verb)
     return next(event for event in found if fits(event))
+
+
+def _numbers(answer: Json) -> list[int]:
+    return [served["version"] for served in answer["served"]]
 
 
 def _first_second(seen: Json, version: int) -> int | None:

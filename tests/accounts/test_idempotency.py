@@ -56,9 +56,7 @@ def test_the_same_call_again_does_nothing_and_answers_the_same(
     assert build.version.builds.count() == 2  # the factory's and one new
 
 
-def test_another_body_under_the_same_key_is_refused(
-    client: Client, signed: dict[str, str]
-) -> None:
+def test_another_body_under_the_same_key_is_refused(client: Client, signed: dict[str, str]) -> None:
     body = {"name": "one", "scopes": ["read"], "days": 7}
     post(client, "/api/v1/tokens", signed, "k", body)
     other = post(client, "/api/v1/tokens", signed, "k", body | {"name": "two"})

@@ -97,9 +97,7 @@ def test_a_scope_gives_nothing_that_the_role_does_not(model: Model, role: Role) 
 
 
 @pytest.mark.parametrize("verb", sorted(EXPECTED))
-def test_to_another_team_the_thing_does_not_exist(
-    model: Model, elsewhere: Team, verb: str
-) -> None:
+def test_to_another_team_the_thing_does_not_exist(model: Model, elsewhere: Team, verb: str) -> None:
     stranger = member(elsewhere, *Role)
 
     assert not may(stranger, verb, model)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import threading
+import uuid
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 from django.conf import settings
-from django.db import connection
 from django.utils import timezone
 
 from apps.audit.models import Event
 from apps.builds import runner, services
 from apps.builds.lifecycle import BuildStatus
 from apps.builds.models import Build
-from apps.builds.steps import bundles, environments
+from apps.builds.steps import BuildFailed, bundles, environments
 from apps.builds.steps.interpreters import choose
 from apps.jobs import services as jobs
 from apps.jobs.lifecycle import Status
@@ -156,7 +156,7 @@ def test_half_an_environment_is_never_used(version: Version, store: Store, now: 
     broken = place.parent / environments.key(lock, python)
     broken.mkdir()
 
-    with pytest.raises(environments.BuildFailed) as failed:
+    with pytest.raises(BuildFailed) as failed:
         environments.ready(lock=lock, python=python, tick=lambda: None)
 
     assert failed.value.kind == "environment"
@@ -164,10 +164,8 @@ def test_half_an_environment_is_never_used(version: Version, store: Store, now: 
     assert not broken.exists()
 
 
-def test_two_builds_of_one_lock_make_one_environment(
-    version: Version, store: Store, now: datetime, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    python, lock = choose(artifacts.PYTHON), "# nothing to install\n"
+def test_two_builds_of_one_lock_make_one_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    python, lock = choose(artifacts.PYTHON), f"# nothing to install for {uuid.uuid4()}\n"
     made: list[str] = []
     inside, go_on = threading.Event(), threading.Event()
 
@@ -179,10 +177,7 @@ def test_two_builds_of_one_lock_make_one_environment(
         (fresh / "bin" / "python").touch()
 
     def first() -> None:
-        try:
-            environments.ready(lock=lock, python=python, tick=lambda: None)
-        finally:
-            connection.close()
+        environments.ready(lock=lock, python=python, tick=lambda: None)
 
     monkeypatch.setattr(environments, "_install", install)
     thread = threading.Thread(target=first)

@@ -1,5 +1,6 @@
 """One whole product a run; each journey brings a model of its own."""
 
+import re
 import shutil
 from collections.abc import Iterator
 
@@ -30,7 +31,8 @@ def lived(product: Product, session: pytest.Session) -> Iterator[Product]:
 @pytest.fixture
 def model(request: pytest.FixtureRequest) -> str:
     """A name that no other test uses."""
-    return str(request.node.name).removeprefix("test_").replace("_", "-")[:60].strip("-")
+    words = str(request.node.name).removeprefix("test_")
+    return re.sub("[^a-z0-9]+", "-", words)[:60].strip("-")
 
 
 @pytest.fixture(scope="session")

@@ -69,10 +69,9 @@ def test_an_artifact_that_vanished(product: Product, model: str) -> None:
 
 @pytest.mark.parametrize("label", ["", "delayed"])
 def test_a_holdout_without_the_label_column(product: Product, model: str, label: str) -> None:
-    name = f"{model.partition('[')[0]}-{label or 'none'}"
-    paths.registered(product, name)
+    paths.registered(product, model)
     upload = product.people["ada"].http.post(
-        f"models/{name}/datasets",
+        f"models/{model}/datasets",
         data={"name": "flights", "role": "holdout", "label_column": label},
         files={"file": ("rows.parquet", paths.rows())},
     )
@@ -82,12 +81,12 @@ def test_a_holdout_without_the_label_column(product: Product, model: str, label:
         assert upload.json()["message"] == (
             "There is no label column 'delayed'; the columns are distance, hour, late"
         )
-        assert product.reader.results(f"models/{name}/datasets") == []
+        assert product.reader.results(f"models/{model}/datasets") == []
         return
     assert upload.status_code == 201
-    product.policy(name, JUDGED)
+    product.policy(model, JUDGED)
 
-    promotion = product.promotion(name, "staging", "refused")
+    promotion = product.promotion(model, "staging", "refused")
     run = product.reader.get(f"validations/{promotion['validation']}")
     assert run["status"] == "failed"
     assert run["reason"] == (

@@ -8,6 +8,23 @@ from tests.journeys.client import until
 from tests.journeys.product import Product
 
 DIGEST = "sha256:"
+POLICY = """\
+version: 1
+environments:
+  staging:
+    enter: automatic
+    gates: [{gate: schema_compatible}]
+    approvals: {required: 0}
+    rollout:
+      steps: [{weight: 100, hold_seconds: 0, analysis: false}]
+  production:
+    enter: on_request
+    after: staging
+    gates: [{gate: schema_compatible}]
+    approvals: {required: 1}
+    rollout:
+      steps: [{weight: 100, hold_seconds: 0, analysis: false}]
+"""
 
 
 def seconds_between(earlier: str, later: str) -> float:
@@ -21,6 +38,7 @@ def test_a_model_reaches_production(product: Product, model: str) -> None:
     assert version["registered_by"] == "ada"
     assert seconds_between(version["registered_at"], version["seen_at"]) < 5
 
+    product.policy(model, POLICY)
     build = product.build(model, "succeeded")
     assert build["digest"].startswith(DIGEST)
     assert build["lock"].count("--hash=sha256:") > 10

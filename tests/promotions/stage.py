@@ -2,8 +2,11 @@
 
 from datetime import datetime
 
+from apps.accounts.models import User
+from apps.audit.models import Event
 from apps.builds.lifecycle import BuildStatus
 from apps.builds.models import Build
+from apps.notifications.models import Delivery
 from apps.promotions import services
 from apps.promotions.models import Promotion
 from apps.registry import services as registry
@@ -123,3 +126,13 @@ def waiting(cast: Cast, now: datetime, number: int = 2, policy: str = POLICY) ->
     services.tick(promotion, now=now)
     assert promotion.status == "waiting"
     return promotion
+
+
+def verbs(promotion: Promotion) -> list[str]:
+    events = Event.objects.filter(object_type="promotion", object_id=promotion.pk).order_by("pk")
+    return list(events.values_list("verb", flat=True))
+
+
+def subjects(user: User) -> list[str]:
+    rows = Delivery.objects.filter(user=user).order_by("pk")
+    return list(rows.values_list("subject", flat=True))

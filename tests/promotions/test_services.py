@@ -5,30 +5,19 @@ from typing import Any
 
 import pytest
 
-from apps.accounts.models import User
 from apps.audit.models import Event
 from apps.notifications.models import Delivery
 from apps.promotions import services
 from apps.promotions.lifecycle import Status
 from apps.promotions.models import Approval, Promotion
 from apps.promotions.services import PromotionRefused
-from apps.registry.models import Version
 from apps.validation.lifecycle import RunStatus, Verdict
 from apps.validation.models import ValidationRun
 from tests.people import Cast
 from tests.promotions import stage
+from tests.promotions.stage import subjects, verbs
 
 pytestmark = pytest.mark.django_db
-
-
-def verbs(promotion: Promotion) -> list[str]:
-    events = Event.objects.filter(object_type="promotion", object_id=promotion.pk).order_by("pk")
-    return list(events.values_list("verb", flat=True))
-
-
-def subjects(user: User) -> list[str]:
-    rows = Delivery.objects.filter(user=user).order_by("pk")
-    return list(rows.values_list("subject", flat=True))
 
 
 def refused(code: str, call: Any, **given: Any) -> str:
@@ -360,64 +349,3 @@ def test_whoever_asked_takes_it_back(cast: Cast, now: datetime) -> None:
     assert subjects(cast.owner) == []  # who just did it needs no mail about it
     refused("already_ended", services.cancel, promotion=promotion, actor=cast.owner, words="",
             now=now)  # fmt: skip
-
-
-def test_versions_enter_staging_by_themselves_once_a_build(cast: Cast, now: datetime) -> None:
-    version = stage.a_version(stage.a_model(cast, now), cast, now)
-    stage.environment("staging")
-    services.sweep(now=now)
-    assert not Promotion.objects.exists()
-
-    stage.built(version, now)
-    services.sweep(now=now)
-    services.sweep(now=now)
-
-    promotion = Promotion.objects.get()
-    assert (promotion.requester, promotion.environment.name) == (None, "staging")
-    assert (promotion.status, promotion.reason) == (
-        Status.APPROVED, "Approved by the policy: every check passed",
-    )  # fmt: skip
-    assert verbs(promotion) == ["promotion.requested", "promotion.approved"]
-
-
-def test_an_older_version_does_not_enter_by_itself(cast: Cast, now: datetime) -> None:
-    model = stage.a_model(cast, now)
-    stage.serves(stage.built(stage.a_version(model, cast, now, 3), now), "staging", now)
-    stage.built(stage.a_version(model, cast, now, 2), now)
-
-    services.sweep(now=now)
-
-    assert not Promotion.objects.exists()
-
-
-def test_what_was_overtaken_while_it_waited_is_refused(cast: Cast, now: datetime) -> None:
-    model = stage.a_model(cast, now)
-    stage.built(stage.a_version(model, cast, now, 2), now)
-    stage.environment("staging")
-    services.sweep(now=now)
-    older = Promotion.objects.get()
-    stage.serves(stage.built(stage.a_version(model, cast, now, 3), now), "staging", now)
-
-    assert not services.check_applicable(promotion=older, now=now)
-
-    assert (older.status, older.reason) == (
-        Status.REFUSED, "flight-delay v3 is newer and serves in staging already",
-    )  # fmt: skip
-
-
-def test_what_changed_after_the_approval_is_not_applied(cast: Cast, now: datetime) -> None:
-    promotion = stage.waiting(cast, now)
-    services.approve(promotion=promotion, actor=cast.approver, words="", now=now)
-    assert services.check_applicable(promotion=promotion, now=now)
-    Version.objects.filter(pk=promotion.version_id).update(digest="sha256:other")
-
-    assert not services.check_applicable(promotion=promotion, now=now)
-
-    assert (promotion.status, promotion.reason) == (
-        Status.REFUSED, "The bundle changed after it was approved; request again",
-    )  # fmt: skip
-    assert verbs(promotion)[-1] == "promotion.refused"
-    assert subjects(cast.owner) == [
-        "Approved: flight-delay v2 for production",
-        "Refused: flight-delay v2 for production",
-    ]

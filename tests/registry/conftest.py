@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,9 +22,12 @@ def mlflow(settings: Any) -> Iterator[TinyMlflow]:
 
 @pytest.fixture
 def woken(monkeypatch: pytest.MonkeyPatch) -> Woken:
-    """The tasks that were woken after a commit, instead of a message to the broker."""
+    """The tasks that were woken, instead of messages to the broker."""
     sent: Woken = []
     monkeypatch.setattr(
         "apps.core.dispatch._send", lambda task, args, delay: sent.append((task, *args))
     )
+    # Not to wait for a commit lets the tests run in a transaction, which is undone in no time.
+    at_once = SimpleNamespace(on_commit=lambda told: told())
+    monkeypatch.setattr("apps.core.dispatch.transaction", at_once)
     return sent

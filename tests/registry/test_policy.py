@@ -150,13 +150,13 @@ def test_what_is_refused_and_how(text: str, words: str) -> None:
     "text", ["a: [", "{a: b", "version: 1\n\tenvironments: {}", "!!python/object:os.system {}"]
 )
 def test_what_is_not_yaml(text: str) -> None:
-    with pytest.raises(PolicyRefused, match=r"^The policy is not valid YAML: .*\n? +in .*line \d"):
+    with pytest.raises(PolicyRefused, match=r"(?s)^The policy is not valid YAML: .*line \d"):
         policy.parse(text)
 
 
 @pytest.mark.parametrize("name", ["a\\0b", "\\ud800", ""])
 def test_an_environment_that_cannot_be_written_down(name: str) -> None:
-    with pytest.raises(PolicyRefused, match="String should match|valid string") as refused:
+    with pytest.raises(PolicyRefused, match=r"String should match|valid string") as refused:
         policy.parse(f'{{environments: {{"{name}": {{}}}}}}')
 
     assert refused.value.message.isprintable()

@@ -28,7 +28,7 @@ class TinyMlflow:
         version = {
             "name": name,
             "version": str(number),
-            "creation_timestamp": 1_893_456_000_000 + number,
+            "creation_timestamp": 1_577_836_800_000 + number,
             "source": f"models:/m-{number}",
             "status": "READY",
             **fields,
@@ -51,9 +51,7 @@ class TinyMlflow:
         return 200, found
 
     def _version(self, name: str, number: str) -> dict[str, Any] | None:
-        return next(
-            (v for v in self.versions if (v["name"], v["version"]) == (name, number)), None
-        )
+        return next((v for v in self.versions if (v["name"], v["version"]) == (name, number)), None)
 
     def _get_model_versions_get(self, given: dict[str, Any]) -> dict[str, Any] | None:
         version = self._version(given["name"], given["version"])

@@ -127,4 +127,7 @@ def test_the_interval_is_the_same_each_time_and_holds_the_value() -> None:
 def test_a_paired_difference_of_equal_models_is_nothing_at_all() -> None:
     prepared = metrics.prepare("roc_auc", LABELS * 50, SCORES * 50, "")
 
-    assert metrics.difference(prepared, prepared, tick=lambda: None) == metrics.Measured(0, 0, 0)
+    ours, theirs, gap = metrics.compare(prepared, prepared, tick=lambda: None)
+
+    assert gap == metrics.Measured(0.0, 0.0, 0.0)
+    assert ours == theirs == metrics.measure(prepared, tick=lambda: None)

@@ -93,7 +93,7 @@ def _environments(model: Model) -> list[dict[str, Any]]:
             endpoint.rollouts.moving().select_related("candidate__version").first()
             if endpoint
             else None
-        )  # noqa: E501
+        )
         rows.append({"name": name, "endpoint": endpoint, "changed": changed, "moving": moving})
     return rows
 

@@ -1,7 +1,6 @@
 """Writes what Envoy reads: pure functions from a table of routes to three xDS resources.
 
-Facts that shaped it were measured on the real Envoy (docs/adr): endpoints stand inline in the
-clusters, since each file of endpoints would take an inotify instance and Envoy aborts when they run
+Facts that shaped it were measured on the real Envoy: endpoints stand inline in the clusters, since each file of endpoints would take an inotify instance and Envoy aborts when they run
 out; a file takes effect only when it is renamed into place.
 """
 
@@ -93,18 +92,8 @@ def cluster(name: str, sockets: Sequence[Path]) -> Json:
                 "http_health_check": {"path": "/ready"},
             }
         ],
-        "outlier_detection": {
-            "split_external_local_origin_errors": True,
-            "consecutive_local_origin_failure": 1,
-            "enforcing_consecutive_local_origin_failure": 100,
-            "consecutive_gateway_failure": 3,
-            "enforcing_consecutive_gateway_failure": 100,
-            "consecutive_5xx": 1_000_000,  # a model that raises is not a dead replica
-            "enforcing_success_rate": 0,
-            "interval": "1s",
-            "base_ejection_time": "2s",
-            "max_ejection_percent": 100,
-        },
+        # A single replica is never put aside: one slow request would stop all others for seconds.
+        **({"outlier_detection": OUTLIERS} if len(sockets) > 1 else {}),
     }
 
 
@@ -219,6 +208,20 @@ ACCESS = {
     "caller": "%REQ(X-CALLER)%",
 }
 
+# Bridges the seconds until health checks know that a replica is dead.
+OUTLIERS: Json = {
+    "split_external_local_origin_errors": True,
+    "consecutive_local_origin_failure": 1,
+    "enforcing_consecutive_local_origin_failure": 100,
+    "consecutive_gateway_failure": 3,
+    "enforcing_consecutive_gateway_failure": 100,
+    "consecutive_5xx": 1_000_000,  # a model that raises is not a dead replica
+    "enforcing_success_rate": 0,
+    "interval": "1s",
+    "base_ejection_time": "5s",
+    "max_ejection_percent": 50,  # the last one that lives is not put aside too
+}
+
 RETRY: Json = {
     "retry_on": "connect-failure,refused-stream,reset-before-request,reset,"
     "retriable-status-codes,gateway-error",
@@ -233,6 +236,8 @@ RETRY: Json = {
             },
         }
     ],
+    # A dead replica refuses at once, so it always has the fewest requests and is drawn again and
+    # again; with few attempts a retry lands on it too (seen: lost requests at 5).
     "host_selection_retry_max_attempts": 50,
     "retry_back_off": {"base_interval": "0.005s", "max_interval": "0.05s"},
 }

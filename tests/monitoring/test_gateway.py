@@ -1,0 +1,321 @@
+"""The gateway's log becomes sums: every line once, through crashes and rotations."""
+
+import json
+import socketserver
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+from django.db import OperationalError, connection
+from django.db.models import Sum
+
+from apps.monitoring import gateway_log, histogram
+from apps.monitoring.models import Rollup, TailPosition
+from apps.monitoring.services import gateway, rollups
+from apps.serving.backends import envoy
+from apps.serving.models import Endpoint
+from mlops_portal.stack import envoy as stack_envoy
+from tests.monitoring.making import START_US, access_log, append, line
+
+AT = datetime(2030, 1, 1, tzinfo=UTC)
+pytestmark = pytest.mark.django_db
+
+
+def requests() -> int:
+    return int(Rollup.objects.aggregate(total=Sum("requests"))["total"] or 0)
+
+
+def drain() -> gateway.Progress:
+    """It counts all there is."""
+    total = gateway.Progress()
+    while True:
+        progress = gateway.count()
+        total.rows += progress.rows
+        total.endpoints |= progress.endpoints
+        total.nowhere += progress.nowhere
+        if not progress.more:
+            return total
+
+
+def test_without_a_log_there_is_nothing_to_count(endpoint: Endpoint) -> None:
+    assert gateway.count() == gateway.Progress()
+    assert not TailPosition.objects.exists()
+
+
+def test_sums_are_what_callers_got(endpoint: Endpoint) -> None:
+    stable, candidate = endpoint.revisions.order_by("number")
+    append(
+        access_log(),
+        line(START_US, stable, us=1000)
+        + line(START_US + 1, stable, us=4000)
+        + line(START_US + 2, stable, code=404, us=10)
+        + line(START_US + 3, stable, code=503, us=10)
+        + line(START_US + 4, stable, code=0, us=None)
+        + line(START_US + 10_000_000, stable)
+        + line(START_US, candidate, us=7000)
+        + line(START_US, candidate, method="GET"),
+    )
+    progress = drain()
+    assert (progress.endpoints, progress.rows) == ({endpoint.pk}, 7)
+    first, second = Rollup.objects.filter(revision=stable).order_by("at")
+    assert (first.at, second.at) == (AT, AT + timedelta(seconds=10))
+    assert (first.origin, first.width_seconds) == ("gateway", 10)
+    counts = (first.requests, first.client_errors, first.server_errors, first.shadows)
+    assert counts == (5, 1, 2, 0)
+    assert first.latency_count == 2
+    expected = histogram.from_us([1000, 4000])
+    assert histogram.unpack(first.latency_bins).tolist() == expected.tolist()
+    assert second.requests == 1
+    assert Rollup.objects.get(revision=candidate).requests == 1
+
+
+def test_what_reached_no_model_counts_for_the_stable_revision(endpoint: Endpoint) -> None:
+    append(
+        access_log(),
+        line(START_US, None, code=503, us=20)
+        + line(START_US, None, code=404, route="none")
+        + line(START_US, None, code=503, route="production/unknown")
+        + line(START_US, None, cluster="production.flights.r987654")
+        + b"not json\n",
+    )
+    progress = drain()
+    row = Rollup.objects.get()
+    assert (row.revision_id, row.requests, row.server_errors) == (endpoint.stable_id, 1, 1)
+    assert progress.nowhere == {
+        "404": 1,
+        "production/unknown, which serves nothing": 1,
+        "revision 987654, which is gone": 1,
+        "torn": 1,
+    }
+
+
+def test_a_line_that_is_being_written_waits_for_its_end(endpoint: Endpoint) -> None:
+    whole = line(START_US, endpoint.stable)
+    append(access_log(), whole + whole[:30])
+    assert drain().rows == 1
+    assert drain().rows == 0
+    append(access_log(), whole[30:])
+    assert drain().rows == 1
+    assert TailPosition.objects.get().offset == 2 * len(whole)
+
+
+def test_chunks_make_no_difference(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gateway_log, "CHUNK_BYTES", 1000)
+    append(access_log(), b"".join(line(START_US + i, endpoint.stable) for i in range(50)))
+    assert drain().rows == 50
+    assert requests() == 50
+
+
+def test_the_position_moves_only_with_the_sums(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append(access_log(), line(START_US, endpoint.stable))
+
+    def fail(*_: object) -> None:
+        raise OperationalError("cut off")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(rollups, "add", fail)
+        with pytest.raises(OperationalError):
+            gateway.count()
+    assert TailPosition.objects.get().offset == 0
+    drain()
+    assert requests() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("committed", [False, True])
+def test_a_database_that_goes_at_the_commit_counts_nothing_twice(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, committed: bool
+) -> None:
+    append(access_log(), line(START_US, endpoint.stable))
+    assert gateway._place() is not None
+    real = connection._commit  # type: ignore[attr-defined]
+
+    def gone() -> None:
+        if committed:
+            real()
+        connection.connection.close()
+        raise OperationalError("server closed the connection unexpectedly")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(connection, "_commit", gone)
+        with pytest.raises(OperationalError):
+            gateway.count()
+        connection.close()
+    assert requests() == int(committed)
+    drain()
+    assert requests() == 1
+
+
+def test_lines_that_another_process_counted_are_not_counted_again(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append(access_log(), line(START_US, endpoint.stable))
+    place = gateway._place()
+    drain()
+    monkeypatch.setattr(gateway, "_place", lambda: place)
+    with pytest.raises(gateway.PositionMoved):
+        gateway.count()
+    assert requests() == 1
+
+
+@contextmanager
+def admin_that_reopens(log: Path) -> Iterator[list[str]]:
+    """The gateway's admin socket: it opens the log anew when it is told to."""
+    calls: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            calls.append(self.path)
+            log.touch()
+            self.send_response(200)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def address_string(self) -> str:
+            return "unix"
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    class Server(socketserver.ThreadingUnixStreamServer):
+        daemon_threads = True
+
+    with Server(str(settings.STACK.gateway_admin), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield calls
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_a_large_log_is_put_aside_and_read_to_its_end(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, var: Path
+) -> None:
+    monkeypatch.setattr(gateway_log, "ROTATED_OVER_BYTES", 100)
+    log = access_log()
+    append(log, line(START_US, endpoint.stable))
+    drain()
+    append(log, line(START_US, endpoint.stable))
+    old = log.with_name("access.log.7")
+    with admin_that_reopens(log) as calls:
+        gateway.rotate(mark=7)
+        assert calls == ["/reopen_logs"]
+    assert old.exists()
+    append(log, line(START_US, endpoint.stable))
+    gateway.rotate(mark=8)  # not before the old one was read
+    assert not log.with_name("access.log.8").exists()
+    assert drain().rows == 2
+    assert requests() == 3
+    assert not old.exists()
+    assert TailPosition.objects.get().inode == log.stat().st_ino
+
+
+def test_a_gateway_that_was_not_told_is_told_again(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(gateway_log, "ROTATED_OVER_BYTES", 100)
+    log = access_log()
+    append(log, line(START_US, endpoint.stable))
+    drain()
+    gateway.rotate(mark=7)
+    assert "was not told" in caplog.text
+    append(log.with_name("access.log.7"), line(START_US, endpoint.stable))  # it still writes there
+    assert drain().rows == 1
+    with admin_that_reopens(log) as calls:
+        gateway.rotate(mark=8)
+        assert calls == ["/reopen_logs"]
+    append(log, line(START_US, endpoint.stable))
+    assert drain().rows == 1
+    assert requests() == 3
+
+
+def test_a_log_cut_off_or_replaced_is_read_from_its_beginning(
+    endpoint: Endpoint, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = access_log()
+    append(log, line(START_US, endpoint.stable) * 2)
+    drain()
+    log.write_bytes(line(START_US, endpoint.stable))
+    assert drain().rows == 1
+    assert "was cut off" in caplog.text
+    other = log.with_name("new")
+    other.write_bytes(line(START_US, endpoint.stable) * 3)
+    other.rename(log)
+    assert drain().rows == 3
+    assert "was replaced" in caplog.text
+
+
+def test_the_real_gateway_writes_what_is_read_and_opens_a_new_log(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = settings.STACK.var / "gateway"
+    image = stack_envoy.prepare(settings.STACK)
+    route = envoy.Route("production", "flights", [])
+    for name, document in {
+        "lds.json": envoy.listeners("1", port=settings.STACK.gateway_port, home=home),
+        "rds.json": envoy.routes("1", [route], envoy.Timeouts()),
+    }.items():
+        (home / name).write_text(json.dumps(document))
+    monkeypatch.setattr(gateway_log, "ROTATED_OVER_BYTES", 1)
+    before = int(time.time()) // 10 * 10
+    process = subprocess.Popen(image.argv, env=dict(image.env), cwd=home, stderr=subprocess.DEVNULL)
+    try:
+        until(lambda: ask() == 503)
+        asked = 1
+        total = drained_until(asked)
+        gateway.rotate(mark=1)
+        assert ask() == 503
+        total += drained_until(asked + 1 - total)
+        assert total == 2
+        assert not (home / "access.log.1").exists()
+    finally:
+        process.terminate()
+        process.wait(10)
+    rows = list(Rollup.objects.all())
+    assert sum(row.server_errors for row in rows) == sum(row.requests for row in rows) == 2
+    assert {row.revision_id for row in rows} == {endpoint.stable_id}
+    assert all(before <= row.at.timestamp() <= time.time() for row in rows)
+
+
+def ask() -> int:
+    http = HTTPConnection("127.0.0.1", settings.STACK.gateway_port, timeout=5)
+    try:
+        http.request("POST", "/production/v2/models/flights/infer", body=b"{}")
+        answer = http.getresponse()
+        answer.read()
+        return answer.status
+    except OSError:
+        return 0
+    finally:
+        http.close()
+
+
+def drained_until(wanted: int) -> int:
+    counted = 0
+
+    def enough() -> bool:
+        nonlocal counted
+        counted += drain().rows
+        return counted >= wanted
+
+    until(enough)
+    return counted
+
+
+def until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
