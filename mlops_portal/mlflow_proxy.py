@@ -7,6 +7,7 @@ what they register is noted as theirs.
 
 import json
 import logging
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from http.cookies import SimpleCookie
 from typing import Any
@@ -24,6 +25,7 @@ from apps.accounts import services as accounts
 from apps.accounts.models import User
 from apps.accounts.selectors import may
 from apps.registry import services as registry
+from apps.registry.models import Model
 
 log = logging.getLogger(__name__)
 Scope = dict[str, Any]
@@ -36,9 +38,16 @@ DROPPED = frozenset(
     b"connection keep-alive te trailers transfer-encoding upgrade host authorization cookie "
     b"origin referer proxy-authorization x-forwarded-for".split()
 )
-READING_POSTS = ("/search", "/get-latest-versions", "/graphql", "/get-history-bulk")
+READING = ("GET", "HEAD")
+# Whole addresses: an artifact may be called "search", and to put one is to write.
+READING_POST = re.compile(
+    PREFIX + r"/((ajax-)?api/[\d.]+/mlflow/([a-z-]+/)+(search|get-latest-versions|get-history-bulk)"
+    r"|graphql)"
+)
+OF_A_MODEL = re.compile(PREFIX + r"/(ajax-)?api/[\d.]+/mlflow/(registered-models|model-versions)/.*")
 NOTED = "/model-versions/create"
 MOST_NOTED_BYTES = 1_000_000
+MOST_MODEL_BYTES = 1_000_000  # of a call that names a model; artifacts take another way
 
 
 class MlflowProxy:
@@ -72,28 +81,34 @@ class MlflowProxy:
             await refuse(send, 403, "cross_origin", "Another site's page may not call the registry")
             return
         refusal = await sync_to_async(why_not)(user, scope["method"], path)
+        if not refusal and OF_A_MODEL.fullmatch(path) and not only_reads(scope["method"], path):
+            body = await small_body(receive)
+            receive = again(body)
+            refusal = await sync_to_async(whose)(user, body)
         if refusal:
             await refuse(send, 403, "forbidden", refusal)
             return
-        try:
-            await self.forward(scope, receive, send, user)
-        except httpx.TransportError as down:
-            log.warning("The registry did not answer: %s", down)
-            await refuse(send, 503, "unavailable", "The MLflow server does not answer; try again")
+        await self.forward(scope, receive, send, user)
 
     async def forward(self, scope: Scope, receive: Receive, send: Send, user: User) -> None:
-        kept = [(k, v) for k, v in scope["headers"] if k.lower() not in DROPPED]
+        has_body = scope["method"] not in READING
+        dropped = DROPPED if has_body else DROPPED | {b"content-length"}
+        kept = [(k, v) for k, v in scope["headers"] if k.lower() not in dropped]
         if settings.MLFLOW_TOKEN:
             kept.append((b"authorization", f"Bearer {settings.MLFLOW_TOKEN}".encode()))
         path = scope.get("raw_path", scope["path"].encode()).decode("ascii")
         if not settings.MLFLOW_EMBEDDED:
             path = path.removeprefix(PREFIX) or "/"
         url = httpx.URL(path=path, query=scope["query_string"])
-        has_body = scope["method"] not in ("GET", "HEAD")
         request = self.client.build_request(
             scope["method"], url, headers=kept, content=body_of(receive) if has_body else None
         )
-        response = await self.client.send(request, stream=True)
+        try:
+            response = await self.client.send(request, stream=True)
+        except httpx.TransportError as down:
+            log.warning("The registry did not answer: %s", down)
+            await refuse(send, 503, "unavailable", "The MLflow server does not answer; try again")
+            return
         try:
             answer = [(k.lower(), v) for k, v in response.headers.raw if k.lower() not in DROPPED]
             status = response.status_code
@@ -121,6 +136,28 @@ async def body_of(receive: Receive) -> AsyncIterator[bytes]:
         yield message.get("body", b"")
 
 
+async def small_body(receive: Receive) -> bytes | None:
+    """The whole body; None when it did not come, or is larger than any call that names a model."""
+    body = b""
+    try:
+        async for piece in body_of(receive):
+            body += piece
+            if len(body) > MOST_MODEL_BYTES:
+                return None
+    except httpx.WriteError:
+        return None
+    return body
+
+
+def again(body: bytes | None) -> Receive:
+    """It gives what was read for a check to who reads it next."""
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body or b"", "more_body": False}
+
+    return receive
+
+
 async def refuse(send: Send, status: int, code: str, message: str) -> None:
     """MLflow's own error shape, so that its client shows the words."""
     body = json.dumps({"error_code": code.upper(), "message": message}).encode()
@@ -146,18 +183,42 @@ def user_of(headers: dict[bytes, bytes]) -> User | None:
     return user if isinstance(user, User) and user.is_active else None
 
 
+def only_reads(method: str, path: str) -> bool:
+    return method in READING or (method == "POST" and READING_POST.fullmatch(path) is not None)
+
+
 def why_not(user: User, method: str, path: str) -> str:
     """It says why this person may not make this call; "" when they may."""
-    reads = method in ("GET", "HEAD") or path.endswith(READING_POSTS)
+    reads = only_reads(method, path)
+    if {".", ".."} & set(path.split("/")):  # what is checked must be what is called
+        return "An address may not hold the segments . and .."
     if not may(user, "mlflow.read"):
         return "You have no role in any team; ask an admin"
     if not reads and not may(user, "mlflow.write"):
         return "Writing to the registry needs the role data scientist in a team"
-    if not reads and path.endswith("/registered-models/alias"):
+    if not reads and path.rstrip("/").endswith("/registered-models/alias"):
         return "The panel keeps the aliases: promote the version instead"
     if not reads and "/webhooks" in path and not may(user, "team.manage"):
         return "Webhooks are the admins' business"
     return ""
+
+
+def whose(user: User, body: bytes | None) -> str:
+    """It says why this person may not write to the model that the body names; "" when they may.
+
+    A model that the panel does not know yet belongs to nobody, as does one of everybody's.
+    """
+    try:
+        named = json.loads(body or b"{}") if body is not None else None
+        if isinstance(named, str):
+            named = json.loads(named)  # as MLflow reads it, for its older clients
+        name = named["name"] if "name" in named else ""
+    except (ValueError, TypeError, RecursionError):
+        return "The body is not a JSON object of at most 1 MB"
+    model = Model.objects.select_related("team").filter(name=str(name).replace("\0", "")).first()
+    if model is None or model.team.slug == registry.EVERYONE or may(user, "mlflow.write", model):
+        return ""
+    return f"The model {name} belongs to the team {model.team}; you have no right to write to it"
 
 
 def is_cross_origin(headers: dict[bytes, bytes]) -> bool:

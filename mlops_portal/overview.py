@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.conf import settings
 from django.db.models import Max, Q, Sum
@@ -95,7 +96,8 @@ class Overview:
         return (
             f"export MLFLOW_TRACKING_URI={settings.PUBLIC_URL}/mlflow\n"
             "export MLFLOW_TRACKING_TOKEN=<your token>\n"
-            "python -c 'import mlflow.sklearn; from sklearn.linear_model import LinearRegression as L;"
+            "python -c 'import mlflow.sklearn;"
+            " from sklearn.linear_model import LinearRegression as L;"
             ' mlflow.sklearn.log_model(L().fit([[0], [1]], [0, 1]), name="model",'
             ' registered_model_name="first-model", input_example=[[0.5]])\''
         )
@@ -279,10 +281,12 @@ def _sorted(rows: list[Row], sort: str) -> tuple[Row, ...]:
     name, descending = sort.removeprefix("-"), sort.startswith("-")
     if name not in SORTS:
         return tuple(rows)
-    measured = [row for row in rows if _key(row, name) is not None]
-    rest = [row for row in rows if _key(row, name) is None]
+    keys = [(_key(row, name), row) for row in rows]
+    measured: list[tuple[Any, Row]] = [pair for pair in keys if pair[0] is not None]
     # What was not measured stands last, whichever way the table is sorted.
-    return (*sorted(measured, key=lambda row: _key(row, name), reverse=descending), *rest)
+    rest = [row for key, row in keys if key is None]
+    measured.sort(key=lambda pair: pair[0], reverse=descending)
+    return (*(row for _, row in measured), *rest)
 
 
 def _key(row: Row, name: str) -> str | float | None:

@@ -21,6 +21,8 @@ def build(request: HttpRequest, pk: int) -> HttpResponse:
     require(request.user, "view", found)
     context = {
         "build": found,
+        "again": f"Build {found.version} again?",
+        "stop": f"Cancel build {found.number} of {found.version}?",
         "version": found.version,
         "model": found.version.model,
         "durations": sorted(found.durations.items(), key=lambda step: _place(step[0])),

@@ -19,6 +19,10 @@ from apps.core.registry import Registry
 from apps.jobs.lifecycle import Status
 from apps.jobs.models import Job, JobLine
 
+# A server that is down is no fault of the job: it waits for about a quarter of an hour.
+MOST_WAITS = 35
+LONGEST_PAUSE_SECONDS = 30
+
 
 class Cancelled(Exception):
     """A person asked the job to stop, and it did."""
@@ -113,7 +117,7 @@ def run(job_id: int) -> None:
     heart.start()
     try:
         _, work, _ = HANDLERS.get(job.kind)
-        running.log(f"Attempt {job.attempt} of {job.max_attempts} started")
+        running.log(f"Attempt {job.attempt} started")
         work(job.subject_id, running)
         running.check()
     except LeaseLost:
@@ -123,7 +127,7 @@ def run(job_id: int) -> None:
     except Failed as failure:
         _end(job, Status.FAILED, str(failure))
     except Unavailable as down:
-        _retry(job, f"{down.message}", timezone.now())
+        _retry(job, down.message, timezone.now(), attempts=MOST_WAITS)
     except (OperationalError, InterfaceError):
         raise  # the database is gone: the sweep finds the job when its lease has run out
     except Exception as unforeseen:  # noqa: BLE001  a handler's bug must end the job, not hide it
@@ -147,15 +151,15 @@ def sweep(*, now: datetime) -> None:
         wake(f"{job.kind}.run", job.pk)
 
 
-def _retry(job: Job, reason: str, now: datetime) -> None:
+def _retry(job: Job, reason: str, now: datetime, *, attempts: int = 0) -> None:
     if job.status == Status.CANCELLING or Job.objects.get(pk=job.pk).status == Status.CANCELLING:
         job.status = Status.CANCELLING
         _end(job, Status.CANCELLED, "Cancelled by request")
         return
-    if job.attempt >= job.max_attempts:
+    if job.attempt >= max(attempts, job.max_attempts):
         _end(job, Status.FAILED, f"{reason} (after {job.attempt} attempts)")
         return
-    pause = timedelta(seconds=2**job.attempt)
+    pause = timedelta(seconds=min(2**job.attempt, LONGEST_PAUSE_SECONDS))
     with transaction.atomic():
         if job.move(Status.QUEUED, reason=f"Will be tried again: {reason}", not_before=now + pause):
             JobLine.objects.create(job=job, at=now, attempt=job.attempt, text=reason)

@@ -40,27 +40,28 @@ def in_spool(spool: Path, revisions: Mapping[int, int], request_id: str) -> list
     for revision, version in revisions.items():
         for entry in segments.waiting(spool / str(revision)):
             try:
-                records = segments.read(spool / str(revision) / entry.name).records
+                segment = segments.read(spool / str(revision) / entry.name, whole=True)
             except (FileNotFoundError, segments.Unreadable):
                 continue
             found += [
-                _row(record, revision, version) for record in records if record["id"] == request_id
+                _row(segment, place, revision, version)
+                for place, name in enumerate(segment.id)
+                if name == request_id
             ]
     return found[:MOST_ROWS]
 
 
-def _row(record: dict[str, Any], revision: int, version: int) -> dict[str, Any]:
+def _row(segment: segments.Segment, place: int, revision: int, version: int) -> dict[str, Any]:
+    texts = dict(zip(segments.TEXTS, segment.texts[place], strict=True))
     return {
-        "id": record["id"],
-        "at": parquet.EPOCH + timedelta(microseconds=record["ts"]),
+        "id": segment.id[place],
+        "at": parquet.EPOCH + timedelta(microseconds=segment.at_us[place]),
         "revision": revision,
         "version": version,
-        "status": record["status"],
-        "latency_us": record["us"],
-        "format": record.get("format", ""),
-        "caller": record.get("caller", ""),
-        "shadow": record["shadow"],
-        "request": record.get("request"),
-        "response": record.get("response"),
-        "error": record.get("error", ""),
+        "status": segment.status[place],
+        "latency_us": segment.latency_us[place],
+        "shadow": segment.shadow[place],
+        **texts,
+        "request": orjson.loads(texts["request"]),
+        "response": orjson.loads(texts["response"]),
     }

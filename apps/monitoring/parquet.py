@@ -7,10 +7,11 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+
+from apps.monitoring.segments import Segment
 
 SCHEMA = pa.schema(
     [
@@ -34,22 +35,22 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 DAY_US = 86_400_000_000
 
 
-def batch(records: list[dict[str, Any]], *, revision: int, version: int) -> pa.RecordBatch:
-    """It turns captured records of one revision into columns."""
-    count = len(records)
+def batch(segment: Segment, *, revision: int, version: int) -> pa.RecordBatch:
+    """It turns the captured records of one revision, read whole, into columns."""
+    formats, callers, requests, responses, errors = zip(*segment.texts, strict=True)
     columns: list[Any] = [
-        [record["id"] for record in records],
-        [record["ts"] for record in records],
-        [revision] * count,
-        [version] * count,
-        [record["status"] for record in records],
-        [record["us"] for record in records],
-        [_text(record.get("format")) for record in records],
-        [_text(record.get("caller")) for record in records],
-        [record["shadow"] for record in records],
-        [_json(record.get("request")) for record in records],
-        [_json(record.get("response")) for record in records],
-        [_text(record.get("error")) for record in records],
+        segment.id,
+        segment.at_us,
+        [revision] * segment.rows,
+        [version] * segment.rows,
+        segment.status,
+        segment.latency_us,
+        formats,
+        callers,
+        segment.shadow,
+        requests,
+        responses,
+        errors,
     ]
     arrays = [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)]
     return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
@@ -93,11 +94,3 @@ def _sync(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
-
-
-def _json(value: object) -> str:
-    return orjson.dumps(value).decode()

@@ -29,30 +29,46 @@ class Unreadable(Exception):
 
 @dataclass
 class Segment:
-    """What one file holds."""
+    """What one file holds: one place a record in each list.
 
-    records: list[dict[str, Any]] = field(default_factory=list)
+    Lists of plain values and not of records: a hundred thousand nested records cost ten times
+    the memory, and the garbage collector's walks through them most of the time.
+    """
+
+    at_us: list[int] = field(default_factory=list)
+    status: list[int] = field(default_factory=list)
+    latency_us: list[int] = field(default_factory=list)
+    shadow: list[bool] = field(default_factory=list)
+    id: list[str] = field(default_factory=list)
+    texts: list[tuple[str, str, str, str, str]] = field(default_factory=list)  # as in TEXTS
     dropped: int = 0  # what the server said it could not keep
     torn: int = 0  # lines that are not records
 
+    @property
+    def rows(self) -> int:
+        return len(self.at_us)
+
     def answers(self) -> Answers:
         return Answers(
-            np.array([record["ts"] for record in self.records], dtype=np.int64),
-            np.array([record["status"] for record in self.records], dtype=np.int64),
-            np.array([record["us"] for record in self.records], dtype=np.int64),
-            np.array([record["shadow"] for record in self.records], dtype=np.bool_),
+            np.array(self.at_us, dtype=np.int64),
+            np.array(self.status, dtype=np.int64),
+            np.array(self.latency_us, dtype=np.int64),
+            np.array(self.shadow, dtype=np.bool_),
         )
 
 
-def read(path: Path) -> Segment:
-    """It reads a sealed segment.
+TEXTS = ("format", "caller", "request", "response", "error")  # the bodies as JSON
+
+
+def read(path: Path, *, whole: bool = False) -> Segment:
+    """It reads a sealed segment; the texts only when the `whole` is asked for.
 
     Raises: Unreadable; FileNotFoundError.
     """
     segment = Segment()
     for line in _content(path).split(b"\n"):
         if line:
-            _take(line, segment)
+            _take(line, segment, whole)
     return segment
 
 
@@ -83,7 +99,7 @@ def _content(path: Path) -> bytes:
         return file.read()
 
 
-def _take(line: bytes, segment: Segment) -> None:
+def _take(line: bytes, segment: Segment, whole: bool) -> None:
     try:
         record = orjson.loads(line)
     except orjson.JSONDecodeError:
@@ -92,11 +108,33 @@ def _take(line: bytes, segment: Segment) -> None:
     if not isinstance(record, dict):
         segment.torn += 1
     elif _is_record(record):
-        segment.records.append(record)
+        _add(record, segment, whole)
     elif type(record.get("dropped")) is int and 0 <= record["dropped"] < 1 << 31:
         segment.dropped += record["dropped"]
     else:
         segment.torn += 1
+
+
+def _add(record: dict[str, Any], segment: Segment, whole: bool) -> None:
+    segment.at_us.append(record["ts"])
+    segment.status.append(record["status"])
+    segment.latency_us.append(record["us"])
+    segment.shadow.append(record["shadow"])
+    if whole:
+        segment.id.append(record["id"])
+        segment.texts.append(
+            (
+                _text(record.get("format")),
+                _text(record.get("caller")),
+                orjson.dumps(record.get("request")).decode(),
+                orjson.dumps(record.get("response")).decode(),
+                _text(record.get("error")),
+            )
+        )
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
 
 
 def _is_record(record: dict[str, Any]) -> bool:

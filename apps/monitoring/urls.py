@@ -7,6 +7,8 @@ urlpatterns: list[URLPattern] = [
 ]
 api_urlpatterns: list[URLPattern] = [
     path("endpoints/<int:pk>/charts/<str:kind>", api.Chart.as_view(), name="api-endpoint-chart"),
-    path("endpoints/<int:pk>/telemetry/summary", api.Summary.as_view(), name="api-endpoint-summary"),
-    path("endpoints/<int:pk>/telemetry/log", api.Log.as_view(), name="api-endpoint-log"),
+    path(
+        "endpoints/<int:pk>/telemetry/summary", api.Summary.as_view(), name="api-telemetry-summary"
+    ),
+    path("endpoints/<int:pk>/telemetry/log", api.Log.as_view(), name="api-telemetry-log"),
 ]

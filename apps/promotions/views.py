@@ -78,6 +78,7 @@ def _shown(request: HttpRequest, promotion: Promotion) -> dict[str, Any]:
     open_ = not Status(promotion.status).is_final
     return {
         "promotion": promotion,
+        "title": str(promotion),
         "version": promotion.version,
         "model": promotion.version.model,
         "stable": stable,

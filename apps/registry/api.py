@@ -88,7 +88,7 @@ class Aliases(APIView):
     def get(self, request: Request, name: str) -> Response:
         """The MLflow aliases that the panel keeps: what it wants and what MLflow confirmed."""
         model = model_for(request.user, name)
-        return Response(AliasSerializer(list(model.aliases.order_by("name")), many=True).data)
+        return Response(AliasSerializer(model.aliases.order_by("name"), many=True).data)
 
 
 class Datasets(generics.GenericAPIView[Dataset]):

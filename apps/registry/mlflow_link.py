@@ -152,7 +152,9 @@ def download(name: str, number: int, into: Path) -> None:
     version(name, number)  # raises when the server is down or the version is gone
     words = done.stderr.strip().splitlines()
     log.warning("No artifacts of %s v%s: %s", name, number, "\n".join(words[-5:]))
-    raise NotThere(words[-1] if words else "the artifacts hold no MLmodel file")
+    if done.returncode == 0 or not words:  # nothing went wrong, there only was nothing to fetch
+        raise NotThere("its artifact store holds no MLmodel file for it")
+    raise NotThere(words[-1])
 
 
 def moment(milliseconds: Any) -> datetime:

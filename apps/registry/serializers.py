@@ -3,7 +3,7 @@ from typing import Any
 from rest_framework import serializers
 
 from apps.registry.lifecycle import DatasetRole
-from apps.registry.models import Dataset, Model, Policy, RunInput, Version
+from apps.registry.models import Alias, Dataset, Model, Policy, RunInput, Version
 
 
 class ModelSerializer(serializers.ModelSerializer[Model]):
@@ -71,7 +71,8 @@ class PolicyRequestSerializer(serializers.Serializer[dict[str, Any]]):
     text = serializers.CharField(max_length=200_000, trim_whitespace=False)
 
 
-class AliasSerializer(serializers.Serializer[dict[str, Any]]):
-    name = serializers.CharField()
-    wanted = serializers.IntegerField()
-    seen = serializers.IntegerField(allow_null=True)
+class AliasSerializer(serializers.ModelSerializer[Alias]):
+    class Meta:
+        model = Alias
+        fields = ("name", "wanted", "seen", "changed_at", "error")
+        read_only_fields: Any = fields

@@ -1,4 +1,4 @@
-"""Turns what the last analysis kept into tiles for people: figures in words, one axis each. Pure."""
+"""Turns what the last analysis kept into tiles: figures in words, and one axis each. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -144,7 +144,8 @@ def _seen(rollout: Rollout) -> int | None:
 
 def _steps(rollout: Rollout, story: list[Any]) -> list[dict[str, object]]:
     """The plan as a timeline, each step with when its share was first asked for."""
-    phase, shown = Phase(rollout.phase), []
+    phase = Phase(rollout.phase)
+    shown: list[dict[str, object]] = []
     began: dict[int, datetime] = {}
     for line in story:
         if line.phase in (Phase.PROGRESSING, Phase.PAUSED):

@@ -23,6 +23,7 @@ def validation(request: HttpRequest, pk: int) -> HttpResponse:
     ]
     context = {
         "run": run,
+        "stop": f"Cancel the checks of {run.version} for {run.environment}?",
         "model": run.version.model,
         "checks": checks,
         "asked": run.promotions.select_related("environment"),

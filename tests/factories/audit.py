@@ -1,9 +1,7 @@
-from typing import Any
-
-import factory
 from factory.django import DjangoModelFactory
 
 from apps.audit.models import Event
+from tests.factories.declared import LazyFunction
 from tests.factories.registry import NOON
 
 
@@ -17,6 +15,6 @@ class EventFactory(DjangoModelFactory[Event]):
     object_type = "endpoint"
     object_id = 1
     object_label = "flight-delay in production"
-    evidence: Any = factory.LazyFunction(
+    evidence = LazyFunction(
         lambda: {"weights": {"1": 100.0}, "digests": {"1": f"sha256:{'1' * 64}"}}
     )

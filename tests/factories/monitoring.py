@@ -1,12 +1,10 @@
-from typing import Any
-
-import factory
 import numpy as np
 from factory.django import DjangoModelFactory
 
 from apps.monitoring import histogram
 from apps.monitoring.models import Rollup
 from apps.monitoring.sums import WIDTH_SECONDS
+from tests.factories.declared import LazyAttribute, SubFactory
 from tests.factories.registry import NOON
 from tests.factories.serving import RevisionFactory
 
@@ -20,16 +18,16 @@ class RollupFactory(DjangoModelFactory[Rollup]):
     class Params:
         ms = 12.0
 
-    revision = factory.SubFactory(RevisionFactory)
+    revision = SubFactory(RevisionFactory)
     origin = Rollup.From.GATEWAY
     at = NOON
     width_seconds = WIDTH_SECONDS
     requests = 500
-    latency_count = factory.LazyAttribute(lambda row: row.requests)
-    log_latency_sum = factory.LazyAttribute(lambda row: row.latency_count * float(np.log(row.ms)))
-    log_latency_square_sum = factory.LazyAttribute(
+    latency_count = LazyAttribute(lambda row: row.requests)
+    log_latency_sum = LazyAttribute(lambda row: row.latency_count * float(np.log(row.ms)))
+    log_latency_square_sum = LazyAttribute(
         lambda row: row.latency_count * float(np.log(row.ms)) ** 2
     )
-    latency_bins: Any = factory.LazyAttribute(
+    latency_bins = LazyAttribute(
         lambda row: histogram.pack(histogram.from_us(np.full(row.latency_count, row.ms * 1000)))
     )

@@ -1,11 +1,11 @@
 from typing import Any
 
-import factory
 from factory.django import DjangoModelFactory
 
 from apps.promotions.models import Approval, Promotion
 from apps.registry.policy import EnvironmentPolicy, frozen_plan
 from tests.factories.builds import BuildFactory
+from tests.factories.declared import LazyFunction, SelfAttribute, SubFactory
 from tests.factories.registry import NOON
 from tests.factories.serving import EnvironmentFactory
 
@@ -21,12 +21,12 @@ class PromotionFactory(DjangoModelFactory[Promotion]):
     class Meta:
         model = Promotion
 
-    build = factory.SubFactory(BuildFactory)
-    version = factory.SelfAttribute("build.version")
-    environment = factory.SubFactory(EnvironmentFactory)
-    digest = factory.SelfAttribute("build.digest")
+    build = SubFactory(BuildFactory)
+    version = SelfAttribute("build.version")
+    environment = SubFactory(EnvironmentFactory)
+    digest = SelfAttribute("build.digest")
     policy_number = 1
-    policy: Any = factory.LazyFunction(rules)
+    policy = LazyFunction(rules)
     status = "waiting"
     reason = "Waiting for 1 approval"
     created_at = NOON
@@ -36,8 +36,8 @@ class ApprovalFactory(DjangoModelFactory[Approval]):
     class Meta:
         model = Approval
 
-    promotion = factory.SubFactory(PromotionFactory)
+    promotion = SubFactory(PromotionFactory)
     answer = "approve"
     words = "The checks are good"
-    digest = factory.SelfAttribute("promotion.digest")
+    digest = SelfAttribute("promotion.digest")
     at = NOON

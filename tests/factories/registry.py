@@ -1,12 +1,11 @@
 from datetime import UTC, datetime
-from typing import Any
 
-import factory
 from factory.django import DjangoModelFactory
 
 from apps.accounts.models import Team
 from apps.registry import policy
 from apps.registry.models import Dataset, Model, Policy, RunInput, Version
+from tests.factories.declared import LazyAttribute, LazyFunction, Sequence, SubFactory
 
 NOON = datetime(2030, 1, 7, 12, 0, tzinfo=UTC)
 
@@ -24,8 +23,8 @@ class ModelFactory(DjangoModelFactory[Model]):
     class Meta:
         model = Model
 
-    name = factory.Sequence(lambda n: f"model-{n}")
-    team = factory.SubFactory(TeamFactory)
+    name = Sequence(lambda n: f"model-{n}")
+    team = SubFactory(TeamFactory)
     created_at = NOON
 
 
@@ -33,10 +32,10 @@ class PolicyFactory(DjangoModelFactory[Policy]):
     class Meta:
         model = Policy
 
-    model = factory.SubFactory(ModelFactory)
+    model = SubFactory(ModelFactory)
     number = 1
     text = policy.DEFAULT_TEXT
-    document = factory.LazyAttribute(lambda row: policy.parse(row.text).model_dump(mode="json"))
+    document = LazyAttribute(lambda row: policy.parse(row.text).model_dump(mode="json"))
     created_at = NOON
 
 
@@ -44,14 +43,14 @@ class VersionFactory(DjangoModelFactory[Version]):
     class Meta:
         model = Version
 
-    model = factory.SubFactory(ModelFactory)
-    number = factory.Sequence(lambda n: n + 1)
-    run_id = factory.Sequence(lambda n: f"{n:032x}")
-    source = factory.LazyAttribute(lambda row: f"models:/{row.model.name}/{row.number}")
+    model = SubFactory(ModelFactory)
+    number = Sequence(lambda n: n + 1)
+    run_id = Sequence(lambda n: f"{n:032x}")
+    source = LazyAttribute(lambda row: f"models:/{row.model.name}/{row.number}")
     registered_at = NOON
     seen_at = NOON
     seen_by = "webhook"
-    run: Any = factory.LazyFunction(
+    run = LazyFunction(
         lambda: {"name": "careful-owl-1", "experiment_id": "1", "metrics": {"auc": 0.71},
                  "params": {"penalty": "l2"}, "tags": {}, "commit": "", "script": "train.py"}
     )  # fmt: skip
@@ -61,13 +60,13 @@ class DatasetFactory(DjangoModelFactory[Dataset]):
     class Meta:
         model = Dataset
 
-    model = factory.SubFactory(ModelFactory)
+    model = SubFactory(ModelFactory)
     name = "holdout"
     role = "holdout"
-    fingerprint = factory.Sequence(lambda n: f"sha256:{n:064x}")
+    fingerprint = Sequence(lambda n: f"sha256:{n:064x}")
     path = "/nowhere.parquet"
     rows = 24_391
-    columns: Any = factory.LazyFunction(lambda: [{"name": "late", "type": "bool"}])
+    columns = LazyFunction(lambda: [{"name": "late", "type": "bool"}])
     label_column = "late"
     created_at = NOON
 
@@ -76,7 +75,7 @@ class RunInputFactory(DjangoModelFactory[RunInput]):
     class Meta:
         model = RunInput
 
-    version = factory.SubFactory(VersionFactory)
+    version = SubFactory(VersionFactory)
     name = "nycflights13-2013H1"
     digest = "1a2b3c4d"
     context = "training"

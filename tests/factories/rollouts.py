@@ -1,9 +1,7 @@
-from typing import Any
-
-import factory
 from factory.django import DjangoModelFactory
 
 from apps.rollouts.models import Observation, Rollout
+from tests.factories.declared import LazyFunction, SelfAttribute, SubFactory
 from tests.factories.promotions import PromotionFactory, rules
 from tests.factories.registry import NOON
 from tests.factories.serving import RevisionFactory
@@ -15,16 +13,16 @@ class RolloutFactory(DjangoModelFactory[Rollout]):
     class Meta:
         model = Rollout
 
-    candidate = factory.SubFactory(RevisionFactory)
-    endpoint = factory.SelfAttribute("candidate.endpoint")
-    stable = factory.SelfAttribute("endpoint.stable")
-    promotion = factory.SubFactory(
+    candidate = SubFactory(RevisionFactory)
+    endpoint = SelfAttribute("candidate.endpoint")
+    stable = SelfAttribute("endpoint.stable")
+    promotion = SubFactory(
         PromotionFactory,
-        build=factory.SelfAttribute("..candidate.build"),
-        environment=factory.SelfAttribute("..endpoint.environment"),
+        build=SelfAttribute("..candidate.build"),
+        environment=SelfAttribute("..endpoint.environment"),
         status="approved",
     )
-    plan: Any = factory.LazyFunction(lambda: rules()["rollout"])
+    plan = LazyFunction(lambda: rules()["rollout"])
     phase = "progressing"
     step = 0
     weight = 100
@@ -37,7 +35,7 @@ class ObservationFactory(DjangoModelFactory[Observation]):
     class Meta:
         model = Observation
 
-    rollout = factory.SubFactory(RolloutFactory)
+    rollout = SubFactory(RolloutFactory)
     at = NOON
     phase = "progressing"
     step = 0

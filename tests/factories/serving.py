@@ -1,10 +1,10 @@
 from typing import Any
 
-import factory
 from factory.django import DjangoModelFactory
 
 from apps.serving.models import Endpoint, Environment, Revision
 from tests.factories.builds import BuildFactory
+from tests.factories.declared import LazyAttribute, SelfAttribute, Sequence, SubFactory
 from tests.factories.registry import NOON, ModelFactory
 
 
@@ -14,16 +14,16 @@ class EnvironmentFactory(DjangoModelFactory[Environment]):
         django_get_or_create = ("name",)
 
     name = "production"
-    order = factory.LazyAttribute(lambda row: {"staging": 1, "production": 2}.get(row.name, 3))
+    order = LazyAttribute(lambda row: {"staging": 1, "production": 2}.get(row.name, 3))
 
 
 class EndpointFactory(DjangoModelFactory[Endpoint]):
     class Meta:
         model = Endpoint
 
-    model = factory.SubFactory(ModelFactory)
-    environment = factory.SubFactory(EnvironmentFactory)
-    name = factory.LazyAttribute(lambda row: row.model.name)
+    model = SubFactory(ModelFactory)
+    environment = SubFactory(EnvironmentFactory)
+    name = LazyAttribute(lambda row: row.model.name)
     created_at = NOON
 
 
@@ -33,10 +33,10 @@ class RevisionFactory(DjangoModelFactory[Revision]):
     class Meta:
         model = Revision
 
-    endpoint = factory.SubFactory(EndpointFactory)
-    number = factory.Sequence(lambda n: n + 1)
-    build = factory.SubFactory(BuildFactory)
-    version = factory.SelfAttribute("build.version")
+    endpoint = SubFactory(EndpointFactory)
+    number = Sequence(lambda n: n + 1)
+    build = SubFactory(BuildFactory)
+    version = SelfAttribute("build.version")
     replicas = 2
     ready_replicas = 2
     state = "ready"

@@ -1,10 +1,8 @@
-from typing import Any
-
-import factory
 from factory.django import DjangoModelFactory
 
 from apps.validation.models import CheckResult, ValidationRun
 from tests.factories.builds import BuildFactory
+from tests.factories.declared import LazyFunction, SelfAttribute, Sequence, SubFactory
 from tests.factories.registry import NOON
 from tests.factories.serving import EnvironmentFactory
 
@@ -15,9 +13,9 @@ class ValidationRunFactory(DjangoModelFactory[ValidationRun]):
     class Meta:
         model = ValidationRun
 
-    build = factory.SubFactory(BuildFactory)
-    version = factory.SelfAttribute("build.version")
-    environment = factory.SubFactory(EnvironmentFactory)
+    build = SubFactory(BuildFactory)
+    version = SelfAttribute("build.version")
+    environment = SubFactory(EnvironmentFactory)
     status = "done"
     verdict = "pass"
     created_at = NOON
@@ -28,13 +26,13 @@ class CheckResultFactory(DjangoModelFactory[CheckResult]):
     class Meta:
         model = CheckResult
 
-    run = factory.SubFactory(ValidationRunFactory)
-    number = factory.Sequence(lambda n: n % 30_000)
+    run = SubFactory(ValidationRunFactory)
+    number = Sequence(lambda n: n % 30_000)
     gate = "metric_threshold"
     title = "roc_auc at least 0.65"
     verdict = "pass"
     summary = "roc_auc is 0.7134 on 24,391 rows, 0.65 is needed"
-    evidence: Any = factory.LazyFunction(
+    evidence = LazyFunction(
         lambda: {"metric": "roc_auc", "value": 0.7134, "at_least": 0.65, "rows": 24_391}
     )
     seconds = 1.9

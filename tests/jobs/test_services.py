@@ -55,7 +55,7 @@ def test_work_that_ends_well(handler: Handler, past: datetime) -> None:
 
     job.refresh_from_db()
     assert (job.status, job.reason, job.attempt) == (Status.SUCCEEDED, "", 1)
-    assert [line.text for line in job.lines.all()] == ["Attempt 1 of 3 started", "working"]
+    assert [line.text for line in job.lines.all()] == ["Attempt 1 started", "working"]
     assert handler.told == []
 
 
@@ -90,7 +90,7 @@ def test_what_it_needs_being_down_is_tried_again_and_then_given_up(
     handler.outcome = Unavailable("The MLflow server does not answer")
     job = enqueue(past)
 
-    for attempt in (1, 2):
+    for attempt in range(1, services.MOST_WAITS):
         services.run(job.pk)
         job.refresh_from_db()
         assert (job.status, job.attempt) == (Status.QUEUED, attempt)
@@ -101,7 +101,25 @@ def test_what_it_needs_being_down_is_tried_again_and_then_given_up(
 
     job.refresh_from_db()
     assert job.status == Status.FAILED
-    assert job.reason == "The MLflow server does not answer (after 3 attempts)"
+    assert job.reason == "The MLflow server does not answer (after 35 attempts)"
+    assert [told[1] for told in handler.told] == [Status.FAILED]
+
+
+def test_work_that_breaks_is_given_up_after_three_attempts(
+    handler: Handler, past: datetime
+) -> None:
+    handler.outcome = RuntimeError("a bug")
+    job = enqueue(past)
+
+    for _ in range(3):
+        services.run(job.pk)
+        Job.objects.update(not_before=past)
+
+    job.refresh_from_db()
+    assert (job.status, job.reason) == (
+        Status.FAILED,
+        "RuntimeError: a bug (after 3 attempts)",
+    )
 
 
 def test_a_lost_worker_is_noticed_and_its_job_queued_again(

@@ -56,7 +56,7 @@ def serving(product: Product, model: str) -> int:
     return number
 
 
-def rows(count: int = 40, *, label: str = "late") -> bytes:
+def rows(count: int = 200, *, label: str = "late") -> bytes:
     """A labelled table as Parquet; every second flight is long, and late."""
     table = pd.DataFrame(
         {

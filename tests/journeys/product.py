@@ -262,6 +262,15 @@ class Product:
         found: Json = self.reader.get(f"jobs/{pk}")
         return found
 
+    def ended_job(self, pk: int) -> Json:
+        """The job, once it has ended: a moment after what it worked on."""
+
+        def look() -> Json | None:
+            job = self.job(pk)
+            return job if job["finished_at"] else None
+
+        return until(f"end of job {pk}", look, LONG)
+
     def promotion(self, name: str, environment: str, *statuses: str, seconds: float = LONG) -> Json:
         """The model's newest promotion to an environment, once it has one of these statuses."""
 

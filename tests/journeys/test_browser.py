@@ -88,7 +88,8 @@ def test_register_approve_and_all_traffic(
 
 
 def navigations(page: Page) -> list[str]:
-    """Every page load from now on."""
+    """Every page load from now on, without the one that a click just began."""
+    page.wait_for_load_state("load")
     loads: list[str] = []
     page.on("load", lambda loaded: loads.append(loaded.url))
     return loads

@@ -52,7 +52,7 @@ def test_a_build_whose_worker_is_killed(product: Product, model: str) -> None:
     kill_whoever_runs(product, running_job(product, "builds", build["id"], ""))
 
     ended = product.build(model, "succeeded")
-    job = product.job(ended["job"])
+    job = product.ended_job(ended["job"])
     assert (job["status"], job["attempt"]) == ("succeeded", 2)
     assert any("was lost" in line["text"] for line in job["lines"])
     assert [b["id"] for b in product.builds(model)] == [build["id"]]
@@ -71,13 +71,13 @@ def test_a_validation_whose_worker_is_killed(product: Product, model: str) -> No
     promotion = product.promotion(model, "staging", "checking", "approved")
     run = promotion["validation"]
 
-    kill_whoever_runs(product, running_job(product, "validation", run, "Read 40 rows"))
+    kill_whoever_runs(product, running_job(product, "validation", run, "Read 200 rows"))
 
     product.promotion(model, "staging", "approved")
     judged = product.reader.get(f"validations/{run}")
     assert (judged["status"], judged["verdict"]) == ("done", "pass")
     assert [c["gate"] for c in judged["checks"]] == ["metric_threshold", "schema_compatible"]
-    job = product.job(judged["job"])
+    job = product.ended_job(judged["job"])
     assert (job["status"], job["attempt"]) == ("succeeded", 2)
     assert [r["id"] for r in product.reader.results("validations", model=model)] == [run]
     assert len(product.events(model, "validation.started")) == 1

@@ -117,6 +117,4 @@ def stage(cast: Cast, name: str = "flight-delay") -> Stage:
     waiting = PromotionFactory.create(
         build=builds[2], environment=staging, requester=cast.owner, validation=run
     )
-    return Stage(
-        model, versions[0], versions[1], builds[0], run, waiting, endpoint, rollout, mail
-    )
+    return Stage(model, versions[0], versions[1], builds[0], run, waiting, endpoint, rollout, mail)

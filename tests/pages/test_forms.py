@@ -73,9 +73,7 @@ def test_others_may_not_decide(built: Stage, cast: Cast, who: str) -> None:
     assert not built.waiting.approvals.exists()
 
 
-@pytest.mark.parametrize(
-    ("verb", "field"), [("pause", "pause_wanted"), ("abort", "abort_wanted")]
-)
+@pytest.mark.parametrize(("verb", "field"), [("pause", "pause_wanted"), ("abort", "abort_wanted")])
 def test_an_operator_steers_and_a_viewer_does_not(
     built: Stage, cast: Cast, verb: str, field: str
 ) -> None:
@@ -135,9 +133,7 @@ def test_a_policy_with_mistakes_stays_in_the_editor(built: Stage, cast: Cast) ->
     assert Policy.objects.filter(model=built.model).count() == 1
 
 
-def test_an_admin_edits_the_policy_and_a_data_scientist_does_not(
-    built: Stage, cast: Cast
-) -> None:
+def test_an_admin_edits_the_policy_and_a_data_scientist_does_not(built: Stage, cast: Cast) -> None:
     text = "version: 1\nenvironments: {staging: {enter: automatic}}\n"
     assert client_of(cast.owner).post(built.pages["policy"], {"text": text}).status_code == 403
     assert client_of(cast.admin).post(built.pages["policy"], {"text": text}).status_code == 302

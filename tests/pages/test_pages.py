@@ -15,6 +15,7 @@ from tests.factories.registry import NOON, ModelFactory
 from tests.pages.stage import LISTS, Stage, stage
 from tests.people import Cast
 
+
 @pytest.fixture
 def built(cast: Cast) -> Stage:
     cache.clear()
@@ -75,7 +76,7 @@ def test_more_rows_take_no_more_queries(built: Stage, cast: Cast) -> None:
 
 def test_a_live_page_refetches_only_its_part(built: Stage, cast: Cast) -> None:
     client = client_of(cast.viewer)
-    for page in "model version build validation promotion rollout endpoint".split():
+    for page in ["model", "version", "build", "validation", "promotion", "rollout", "endpoint"]:
         whole = client.get(built.pages[page]).content.decode()
         part = client.get(built.pages[page], headers={"HX-Request": "true"}).content.decode()
         assert "<html" in whole, page

@@ -72,7 +72,7 @@ def make_build(
 class Callers:
     """Keep-alive connections that send the same request until they are told to stop."""
 
-    def __init__(self, path: str, *, connections: int = 4, limit_seconds: float = 18) -> None:
+    def __init__(self, path: str, *, connections: int = 4, limit_seconds: float = 120) -> None:
         self.counts: Counter[str] = Counter()  # by x-revision, since the last reset
         self.lost: list[str] = []
         self.answered = 0

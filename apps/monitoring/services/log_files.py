@@ -106,19 +106,19 @@ def _chosen(endpoint: Endpoint) -> list[Segment]:
 
 def _batch(segment: Segment) -> pa.RecordBatch | None:
     try:
-        read = segments.read(path_of(segment.name))
+        read = segments.read(path_of(segment.name), whole=True)
     except (FileNotFoundError, segments.Unreadable) as why:
         log.error("Rows of segment %s are lost: %s", segment.name, why)  # noqa: TRY400  no bug
         return None
-    if len(read.records) != segment.rows:
+    if read.rows != segment.rows:
         log.error(
             "Segment %s had %d rows when it was counted and has %d now",
-            segment.name, segment.rows, len(read.records),
+            segment.name, segment.rows, read.rows,
         )  # fmt: skip
-    if not read.records:
+    if not read.rows:
         return None
     return parquet.batch(
-        read.records, revision=segment.revision_id, version=segment.revision.version.number
+        read, revision=segment.revision_id, version=segment.revision.version.number
     )
 
 

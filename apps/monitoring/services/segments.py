@@ -70,7 +70,7 @@ def count(found: Sequence[Found], *, now: datetime) -> set[int]:
             Segment(
                 name=one.name,
                 revision_id=one.revision,
-                rows=len(segment.records),
+                rows=segment.rows,
                 dropped=segment.dropped,
                 torn=segment.torn,
                 counted_at=now,
@@ -81,7 +81,7 @@ def count(found: Sequence[Found], *, now: datetime) -> set[int]:
     for one, segment in read.items():
         if segment.torn:
             log.warning("Segment %s has %d torn lines", one.name, segment.torn)
-        if not segment.records:
+        if not segment.rows:
             one.path.unlink(missing_ok=True)  # counted, and no row of it belongs into the log
     return {endpoints[one.revision] for one in new}
 
@@ -115,7 +115,7 @@ def set_aside(one: Found, why: str) -> None:
 def _spans(new: dict[Found, segments.Segment]) -> dict[tuple[int, int], Sums]:
     by_revision: dict[int, list[Answers]] = defaultdict(list)
     for one, segment in new.items():
-        if segment.records:
+        if segment.rows:
             by_revision[one.revision].append(segment.answers())
     return {
         (revision, start): sums

@@ -1,3 +1,4 @@
+from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
@@ -13,8 +14,18 @@ from apps.accounts.selectors import Caller, may, require
 from apps.audit.models import Event
 from apps.registry import selectors
 from apps.registry.models import Model, Version
+from apps.registry.policy import parse
 
 PAGE = 20
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One mark of a version's strip of checks."""
+
+    name: str
+    verdict: str
+    url: str
 
 
 def model_for(user: Caller, name: str, verb: str = "view") -> Model:
@@ -78,9 +89,8 @@ def _environments(model: Model) -> list[dict[str, Any]]:
             "environment", "stable__version__registered_by"
         ).order_by("environment__order")
     }
-    named = [*endpoints, *(n for n in selectors.document_of(model).environments)]
     rows = []
-    for name in dict.fromkeys(named):
+    for name in dict.fromkeys([*order_of(model), *endpoints]):
         endpoint = endpoints.get(name)
         changed = (
             Event.objects.filter(
@@ -98,46 +108,45 @@ def _environments(model: Model) -> list[dict[str, Any]]:
     return rows
 
 
+def order_of(model: Model) -> list[str]:
+    """The environments of the policy as its author wrote them: a JSON column keeps no order."""
+    return list(parse(selectors.policy_of(model).text).environments)
+
+
 def _with_checks(page: Any) -> Any:
     """It gives each version of the page its `marks`: the build, then the newest checks."""
     versions = {version.pk: version for version in page.object_list}
     held = Version.objects.filter(pk__in=versions)
-    marks: dict[int, dict[object, dict[str, object]]] = {pk: {} for pk in versions}
+    marks: dict[int, dict[str, list[Mark]]] = {pk: {} for pk in versions}
     for pk, build, number, status in held.order_by("builds__number").values_list(
         "pk", "builds__pk", "builds__number", "builds__status"
     ):
         if build:
-            name, url = f"build {number}", reverse("build", args=[build])
-            marks[pk]["build"] = {"name": f"{name}: {status}", "verdict": status, "url": url}
+            url = reverse("build", args=[build])
+            marks[pk][""] = [Mark(f"build {number}: {status}", status, url)]
+    newest: dict[tuple[int, str], int] = {}
     for pk, run, where, status in held.order_by("validations__pk").values_list(
         "pk", "validations__pk", "validations__environment__name", "validations__status"
     ):
         if run:
-            for old in [key for key in marks[pk] if key != "build" and key[0] == where]:  # type: ignore[index]
-                del marks[pk][old]
-            if status != "done":
-                url = reverse("validation", args=[run])
-                mark = {"name": f"gates for {where}: {status}", "verdict": status, "url": url}
-                marks[pk][(where, run, 0)] = mark
-            else:
-                marks[pk][(where, run, 0)] = {}
-    _fill(held, marks)
-    for pk, version in versions.items():
-        version.marks = [mark for mark in marks[pk].values() if mark]
-    return page
-
-
-def _fill(held: Any, marks: dict[int, dict[object, dict[str, object]]]) -> None:
-    rows = held.exclude(validations__checks=None).order_by("validations__checks__number")
-    for pk, run, where, number, title, verdict in rows.values_list(
-        "pk", "validations__pk", "validations__environment__name",
-        "validations__checks__number", "validations__checks__title",
-        "validations__checks__verdict",
+            newest[pk, where] = run
+            mark = Mark(f"gates for {where}: {status}", status, reverse("validation", args=[run]))
+            marks[pk][where] = [] if status == "done" else [mark]
+    for pk, run, where, number, title, verdict in (
+        held.filter(validations__in=newest.values())
+        .exclude(validations__checks=None)
+        .order_by("validations__checks__number")
+        .values_list(
+            "pk", "validations__pk", "validations__environment__name",
+            "validations__checks__number", "validations__checks__title",
+            "validations__checks__verdict",
+        )
     ):  # fmt: skip
-        if (where, run, 0) in marks[pk]:
-            url = f"{reverse('validation', args=[run])}#check-{number}"
-            mark: dict[str, object] = {"name": f"{title} ({where})", "verdict": verdict, "url": url}
-            marks[pk][(where, run, number + 1)] = mark
+        url = f"{reverse('validation', args=[run])}#check-{number}"
+        marks[pk][where].append(Mark(f"{title} ({where})", verdict, url))
+    for pk, version in versions.items():
+        version.marks = [mark for group in marks[pk].values() for mark in group]
+    return page
 
 
 def commands_for(name: str) -> str:

@@ -7,10 +7,9 @@ from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_safe
 
 from apps.accounts.selectors import may, require
-from apps.registry import selectors
 from apps.registry.models import Version
 from apps.registry.standing import Asked, Standing, stand
-from apps.registry.views.models import commands_for
+from apps.registry.views.models import commands_for, order_of
 
 
 @login_required
@@ -23,6 +22,7 @@ def version(request: HttpRequest, name: str, number: int) -> HttpResponse:
     promotions = list(found.promotions.select_related("environment", "requester", "rollout"))
     context = {
         "version": found,
+        "title": str(found),
         "model": found.model,
         "build": build,
         "build_seconds": sum(build.durations.values()) if build else 0,
@@ -55,7 +55,7 @@ def _standing(request: HttpRequest, version: Version, build: Any, promotions: An
         is_gone=version.gone_at is not None,
         build_status=build.status if build else "",
         build_reason=build.reason if build else "",
-        environments=list(selectors.document_of(version.model).environments),
+        environments=order_of(version.model),
         serves_in=list(
             serving.order_by("endpoint__environment__order").values_list(
                 "endpoint__environment__name", flat=True

@@ -1,7 +1,8 @@
 """Writes what Envoy reads: pure functions from a table of routes to three xDS resources.
 
-Facts that shaped it were measured on the real Envoy: endpoints stand inline in the clusters, since each file of endpoints would take an inotify instance and Envoy aborts when they run
-out; a file takes effect only when it is renamed into place.
+Facts that shaped it were measured on the real Envoy: endpoints stand inline in the clusters, since
+each file of endpoints would take an inotify instance and Envoy aborts when they run out; a file
+takes effect only when it is renamed into place.
 """
 
 import json

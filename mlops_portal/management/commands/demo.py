@@ -3,7 +3,7 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -21,7 +21,7 @@ from mlops_portal.stack.config import Stack
 
 class Command(BaseCommand):
     help = "Start everything and play the main path with real models on real data."
-    requires_system_checks: ClassVar[list[str]] = []
+    requires_system_checks = ()
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--exit", action="store_true", help="stop at the end, with 0 or 1")

@@ -1,7 +1,7 @@
 import sys
 import time
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand
@@ -12,7 +12,7 @@ from mlops_portal.stack.supervisor import Down, Process, Supervisor
 
 class Command(BaseCommand):
     help = "Every process with its state, age and memory. Exits 1 when one does not run."
-    requires_system_checks: ClassVar[list[str]] = []
+    requires_system_checks = ()
 
     def handle(self, *args: Any, **options: Any) -> None:
         client = Supervisor(settings.STACK.supervisor_socket)
@@ -28,9 +28,10 @@ class Command(BaseCommand):
         for process in processes:
             used = tree_memory(process.pid) if process.pid else 0
             total += used
+            role = what.get(process.name, "model replica")
             self.stdout.write(
                 f"{process.name:<24}{process.state.lower():<10}{process.pid or '':>8}"
-                f"{age(process):>10}{megabytes(used):>10}  {what.get(process.name, 'model replica')}"
+                f"{age(process):>10}{megabytes(used):>10}  {role}"
             )
         own = tree_memory(client.pid(), children=False)
         pid = client.pid()

@@ -1,0 +1,35 @@
+"""Runs a coroutine on a loop of its own, beside the test, on the test's database connection."""
+
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from asgiref.sync import async_to_sync
+from django.db import connection, connections
+
+T = TypeVar("T")
+
+
+def run(work: Callable[[], Awaitable[T]]) -> T:
+    """It waits for the work and gives its result.
+
+    In a thread, since a browser that another test opened may keep a loop running in this one; the
+    connection is lent to that thread, so that both see what the test has not committed.
+    """
+    connection.ensure_connection()
+    connection.inc_thread_sharing()
+
+    def inside() -> T:
+        own = connections["default"]
+        connections["default"] = connection_of_test
+        try:
+            return async_to_sync(work)()
+        finally:
+            connections["default"] = own
+
+    connection_of_test = connections["default"]
+    try:
+        with ThreadPoolExecutor(1) as executor:
+            return executor.submit(inside).result()
+    finally:
+        connection.dec_thread_sharing()
