@@ -23,7 +23,7 @@ def health(request: HttpRequest) -> HttpResponse:
 def home(request: HttpRequest) -> HttpResponse:
     require(request.user, "view")
     assert isinstance(request.user, User)
-    seen = overview.of(request.user, now=timezone.now())
+    seen = overview.of(request.user, now=timezone.now(), asked=request.GET)
     template = "home/_overview.html" if request.headers.get("HX-Request") else "home/page.html"
     return render(request, template, {"overview": seen, "teams": teams_of(request.user)})
 

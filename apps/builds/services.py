@@ -162,6 +162,7 @@ def _tell(build: Build, registrant: User, now: datetime) -> None:
     version = build.version
     tell(
         users=[registrant],
+        team_id=build.owning_team_id,
         kind="build.failed",
         key=f"build.failed:{build.pk}",
         subject=f"{version} could not be built",

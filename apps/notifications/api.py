@@ -2,7 +2,9 @@ from typing import Any
 
 from rest_framework import generics
 
+from apps.accounts.models import User
 from apps.accounts.selectors import require
+from apps.notifications import selectors
 from apps.notifications.models import Delivery
 from apps.notifications.serializers import DeliverySerializer
 
@@ -14,4 +16,5 @@ class Mails(generics.ListAPIView[Delivery]):
 
     def get_queryset(self) -> Any:
         require(self.request.user, "mail.view")
-        return Delivery.objects.select_related("user")
+        assert isinstance(self.request.user, User)
+        return selectors.visible_to(self.request.user)

@@ -3,6 +3,7 @@ from typing import ClassVar
 from django.conf import settings
 from django.db import models
 
+from apps.accounts.models import Team
 from apps.notifications.lifecycle import DeliveryStatus
 
 
@@ -12,6 +13,9 @@ class Delivery(models.Model):
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="deliveries"
     )
+    team = models.ForeignKey(
+        Team, null=True, on_delete=models.CASCADE, related_name="+"
+    )  # whose model it speaks of: their admins may read it; null: only superusers
     kind = models.CharField(max_length=60)  # "promotion.waiting": what a person may mute
     key = models.CharField(max_length=200)  # one fact, one mail: a second tick adds none
     subject = models.CharField(max_length=250)

@@ -24,6 +24,7 @@ LEASE = timedelta(seconds=60)
 def tell(
     *,
     users: Iterable[User],
+    team_id: int | None = None,
     kind: str,
     key: str,
     subject: str,
@@ -57,6 +58,7 @@ def tell(
             user=user,
             key=key,
             defaults={
+                "team_id": team_id,
                 "kind": kind,
                 "subject": subject[:250],
                 "text": render_to_string("notifications/mail.txt", words),

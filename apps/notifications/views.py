@@ -7,7 +7,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from apps.accounts.models import User
 from apps.accounts.selectors import may, require
-from apps.notifications import services
+from apps.notifications import selectors, services
 from apps.notifications.models import Delivery, Mute
 
 
@@ -17,11 +17,8 @@ def mails(request: HttpRequest) -> HttpResponse:
     """One's own mails, and to admins everybody's."""
     require(request.user, "view")
     assert isinstance(request.user, User)
-    found = Delivery.objects.select_related("user")
     everybody = may(request.user, "mail.view")
-    if not everybody:
-        found = found.filter(user=request.user)
-    page = Paginator(found, 50).get_page(request.GET.get("page"))
+    page = Paginator(selectors.visible_to(request.user), 50).get_page(request.GET.get("page"))
     kinds = Delivery.objects.filter(user=request.user).values_list("kind", flat=True).distinct()
     muted = set(Mute.objects.filter(user=request.user).values_list("kind", flat=True))
     context = {"page": page, "everybody": everybody, "kinds": sorted(set(kinds) | muted)}
@@ -32,9 +29,8 @@ def mails(request: HttpRequest) -> HttpResponse:
 @require_safe
 def mail(request: HttpRequest, pk: int) -> HttpResponse:
     require(request.user, "view")
-    found = get_object_or_404(Delivery.objects.select_related("user"), pk=pk)
-    if found.user_id != request.user.pk:
-        require(request.user, "mail.view")
+    assert isinstance(request.user, User)
+    found = get_object_or_404(selectors.visible_to(request.user), pk=pk)
     return render(request, "notifications/mail_page.html", {"mail": found})
 
 

@@ -18,6 +18,7 @@ def approval_wanted(promotion: Promotion, now: datetime) -> None:
     said = f" and says: {promotion.words}" if promotion.words else ""
     tell(
         users=people,
+        team_id=promotion.owning_team_id,
         kind="promotion.waiting",
         key=f"promotion:{promotion.pk}:waiting",
         subject=f"Approval wanted: {_what(promotion)}",
@@ -37,6 +38,7 @@ def ended(promotion: Promotion, actor: User | None, now: datetime) -> None:
     people = [promotion.requester, promotion.version.registered_by]
     tell(
         users=[user for user in people if user is not None and user != actor],
+        team_id=promotion.owning_team_id,
         kind="promotion.ended",
         key=f"promotion:{promotion.pk}:{promotion.status}",
         subject=f"{Status(promotion.status).capitalize()}: {_what(promotion)}",

@@ -14,6 +14,7 @@ def rolled_back(rollout: Rollout, now: datetime) -> None:
     serves = f"{rollout.stable.version} serves again" if rollout.stable else "Nothing serves now"
     tell(
         users=selectors.owners(rollout),
+        team_id=rollout.owning_team_id,
         kind="rollout.reverted",
         key=f"rollout:{rollout.pk}:reverted",
         subject=f"Rolled back: {version} in {environment}, {_in_short(rollout)}",

@@ -7,8 +7,14 @@ what does not carry the panel's token is refused before MLflow sees it.
 import hmac
 import os
 
+from mlflow.server import handlers
 from mlflow.server.fastapi_app import app as mlflow
 from starlette.types import Receive, Scope, Send
+
+# MLflow makes its tables at the first request that needs them. Two first requests at once (a
+# client and the panel's sweep) made them twice and waited for each other for ever.
+handlers._get_tracking_store()
+handlers._get_model_registry_store()
 
 _EXPECTED = f"Bearer {os.environ['PORTAL_MLFLOW_SECRET']}".encode()
 

@@ -7,12 +7,14 @@ import json
 from dataclasses import fields
 
 from apps.accounts.models import User
+from mlops_portal.stack.bringup import ADMIN
 from tests import people
 
 
 def main() -> None:
     cast = people.cast()
     held = [getattr(cast, field.name) for field in fields(cast)]
+    held.append(User.objects.get(username=ADMIN))  # made by the first `up`
     keys = {}
     for user in held:
         if isinstance(user, User):

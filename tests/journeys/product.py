@@ -231,11 +231,13 @@ class Product:
     def reader(self) -> Person:
         return self.people["vera"]
 
-    def version(self, name: str, number: int, seconds: float = 20) -> Json:
+    def version(
+        self, name: str, number: int, *, seconds: float = 20, reader: str = "vera"
+    ) -> Json:
         """The version as the panel has it, once it has it."""
 
         def look() -> Json | None:
-            answer = self.reader.http.get(f"models/{name}/versions/{number}")
+            answer = self.people[reader].http.get(f"models/{name}/versions/{number}")
             found: Json = answer.json()
             return found if answer.status_code == 200 else None
 
