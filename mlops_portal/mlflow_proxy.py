@@ -41,10 +41,12 @@ DROPPED = frozenset(
 READING = ("GET", "HEAD")
 # Whole addresses: an artifact may be called "search", and to put one is to write.
 READING_POST = re.compile(
-    PREFIX + r"/((ajax-)?api/[\d.]+/mlflow/([a-z-]+/)+(search|get-latest-versions|get-history-bulk)"
-    r"|graphql)"
+    PREFIX + r"/((ajax-)?api/[\d.]+/mlflow/([a-z-]+/)+"
+    r"(search|get-latest-versions|get-history-bulk)|graphql)"
 )
-OF_A_MODEL = re.compile(PREFIX + r"/(ajax-)?api/[\d.]+/mlflow/(registered-models|model-versions)/.*")
+OF_A_MODEL = re.compile(
+    PREFIX + r"/(ajax-)?api/[\d.]+/mlflow/(registered-models|model-versions)/.*"
+)
 NOTED = "/model-versions/create"
 MOST_NOTED_BYTES = 1_000_000
 MOST_MODEL_BYTES = 1_000_000  # of a call that names a model; artifacts take another way
@@ -212,7 +214,9 @@ def whose(user: User, body: bytes | None) -> str:
         named = json.loads(body or b"{}") if body is not None else None
         if isinstance(named, str):
             named = json.loads(named)  # as MLflow reads it, for its older clients
-        name = named["name"] if "name" in named else ""
+        if not isinstance(named, dict):
+            raise TypeError
+        name = named.get("name", "")
     except (ValueError, TypeError, RecursionError):
         return "The body is not a JSON object of at most 1 MB"
     model = Model.objects.select_related("team").filter(name=str(name).replace("\0", "")).first()

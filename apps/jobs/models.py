@@ -50,7 +50,7 @@ class Job(models.Model):
             # Two clicks, two webhooks, two sweeps: one job.
             models.UniqueConstraint(
                 fields=["kind", "subject_id"],
-                condition=~Q(status__in=[s.value for s in FINAL]),
+                condition=~Q(status__in=sorted(s.value for s in FINAL)),
                 name="job_one_unfinished",
             ),
         ]

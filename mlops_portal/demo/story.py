@@ -247,6 +247,24 @@ def refuse_changed_digest(stage: Stage, number: int, requester: str) -> None:
         },
     )
     watch_build(stage, number)
+    _served_in_staging(stage, number, rebuilt["digest"])
+
+
+def _served_in_staging(stage: Stage, number: int, digest: str) -> None:
+    """The rebuilt bundle is another one: it passes through staging anew."""
+
+    def look() -> Json | None:
+        found = stage.reader.results("rollouts", model=MODEL, environment="staging")
+        return next(
+            (
+                r
+                for r in found
+                if r["version"] == number and r["digest"] == digest and r["phase"] == "succeeded"
+            ),
+            None,
+        )
+
+    until(f"v{number} with {digest} in staging", look, LONG)
 
 
 def _overwrite_artifact(stage: Stage, version: Json, author: str) -> None:

@@ -231,9 +231,7 @@ class Product:
     def reader(self) -> Person:
         return self.people["vera"]
 
-    def version(
-        self, name: str, number: int, *, seconds: float = 20, reader: str = "vera"
-    ) -> Json:
+    def version(self, name: str, number: int, *, seconds: float = 20, reader: str = "vera") -> Json:
         """The version as the panel has it, once it has it."""
 
         def look() -> Json | None:

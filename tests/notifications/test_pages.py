@@ -35,19 +35,20 @@ def subjects(client: Client, user: User) -> set[str]:
     return {mail.subject for mail in page.object_list}
 
 
-def test_who_sees_which(client: Client, ada: User, admin: User) -> None:
-    mine = DeliveryFactory.create(user=ada, subject="for ada")
+def test_who_sees_which(client: Client, team: Team, ada: User, admin: User) -> None:
+    mine = DeliveryFactory.create(user=ada, team=team, subject="for ada")
+    DeliveryFactory.create(team=TeamFactory.create(), subject="of another team's model")
     theirs = DeliveryFactory.create(user=admin, subject="for dora")
 
     assert subjects(client, ada) == {"for ada"}
     assert client.get(f"/mails/{mine.pk}").status_code == 200
-    assert client.get(f"/mails/{theirs.pk}").status_code == 403
+    assert client.get(f"/mails/{theirs.pk}").status_code == 404
     assert subjects(client, admin) == {"for ada", "for dora"}
     assert client.get(f"/mails/{mine.pk}").status_code == 200
 
 
-def test_the_api_is_for_admins(client: Client, ada: User, admin: User) -> None:
-    DeliveryFactory.create(user=ada, subject="for ada")
+def test_the_api_is_for_admins(client: Client, team: Team, ada: User, admin: User) -> None:
+    DeliveryFactory.create(user=ada, team=team, subject="for ada")
 
     assert client.get("/api/v1/mails", headers=bearer(ada)).status_code == 403
     rows = client.get("/api/v1/mails", headers=bearer(admin)).json()["results"]
@@ -57,8 +58,8 @@ def test_the_api_is_for_admins(client: Client, ada: User, admin: User) -> None:
     assert "html" not in rows[0]
 
 
-def test_a_mail_to_somebody_without_an_address(client: Client, admin: User) -> None:
-    DeliveryFactory.create(user__email="")
+def test_a_mail_to_somebody_without_an_address(client: Client, team: Team, admin: User) -> None:
+    DeliveryFactory.create(team=team, user__email="")
 
     rows = client.get("/api/v1/mails", headers=bearer(admin)).json()["results"]
     assert [row["to"] for row in rows] == [""]
