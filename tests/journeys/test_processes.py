@@ -1,5 +1,7 @@
 """Every process is seen, and comes back when the kernel kills it."""
 
+from functools import partial
+
 import httpx
 
 from mlops_portal.stack.programs import PROGRAMS
@@ -8,6 +10,10 @@ from tests.journeys.product import Product
 from tests.journeys.test_lost_workers import children
 
 KILLED = ("web", "worker", "ticker", "beat", "collector", "gateway", "mlflow")
+
+
+def gone(product: Product, family: list[int]) -> bool | None:
+    return not set(family) & set(product.processes_left()) or None
 
 
 def test_status_shows_every_process(product: Product) -> None:
@@ -32,7 +38,7 @@ def test_each_killed_process_comes_back(product: Product, model: str) -> None:
         product.comes_back(name, pid)
         until(
             f"the end of what {name} had started",
-            lambda family=family: not set(family) & set(product.processes_left()) or None,
+            partial(gone, product, family),
             20,
         )
 

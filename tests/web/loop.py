@@ -3,9 +3,10 @@
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
+from unittest import mock
 
 from asgiref.sync import async_to_sync
-from django.db import connection, connections
+from django.db import connections
 
 T = TypeVar("T")
 
@@ -16,20 +17,24 @@ def run(work: Callable[[], Awaitable[T]]) -> T:
     In a thread, since a browser that another test opened may keep a loop running in this one; the
     connection is lent to that thread, so that both see what the test has not committed.
     """
-    connection.ensure_connection()
-    connection.inc_thread_sharing()
+    lent = connections["default"]
+    lent.ensure_connection()
+    lent.inc_thread_sharing()
 
     def inside() -> T:
         own = connections["default"]
-        connections["default"] = connection_of_test
+        connections["default"] = lent
         try:
             return async_to_sync(work)()
         finally:
             connections["default"] = own
 
-    connection_of_test = connections["default"]
     try:
-        with ThreadPoolExecutor(1) as executor:
+        # What serves a request closes the connections of the one before; this one is the test's.
+        with (
+            mock.patch.object(lent, "close_if_unusable_or_obsolete"),
+            ThreadPoolExecutor(1) as executor,
+        ):
             return executor.submit(inside).result()
     finally:
-        connection.dec_thread_sharing()
+        lent.dec_thread_sharing()

@@ -172,10 +172,14 @@ def test_it_is_told_only_after_the_commit() -> None:
             transaction.set_rollback(True)
 
     async def work(page: PageSocket) -> None:
+        async def hears_nothing() -> bool:
+            nothing: bool = await page.receive_nothing(0.1)
+            return nothing
+
         await page.ask("rollout:17")
         await sync_to_async(undone)()
-        assert await page.receive_nothing(0.1)
-        await sync_to_async(change)(async_to_sync(lambda: page.receive_nothing(0.1)))
+        assert await hears_nothing()
+        await sync_to_async(change)(async_to_sync(hears_nothing))
         assert (await page.hear())["topic"] == "rollout:17"
 
     listen(UserFactory.create(username="ada"), work)
