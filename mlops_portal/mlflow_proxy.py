@@ -101,7 +101,7 @@ class MlflowProxy:
         path = scope.get("raw_path", scope["path"].encode()).decode("ascii")
         if not settings.MLFLOW_EMBEDDED:
             path = path.removeprefix(PREFIX) or "/"
-        url = httpx.URL(path=path, query=scope["query_string"])
+        url = httpx.URL(path=path, query=scope["query_string"] or None)
         request = self.client.build_request(
             scope["method"], url, headers=kept, content=body_of(receive) if has_body else None
         )

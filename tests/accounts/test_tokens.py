@@ -44,7 +44,7 @@ def test_it_opens_until_it_expires(user: User, now: datetime) -> None:
 
     found = services.user_of_key(key, now + DAY - timedelta(seconds=1))
     assert found == user
-    assert found.granted_scopes == {"read"}
+    assert found.granted_scopes == frozenset({"read"})
     assert services.user_of_key(key, now + DAY) is None
 
 

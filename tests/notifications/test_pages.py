@@ -37,7 +37,8 @@ def subjects(client: Client, user: User) -> set[str]:
 
 def test_who_sees_which(client: Client, team: Team, ada: User, admin: User) -> None:
     mine = DeliveryFactory.create(user=ada, team=team, subject="for ada")
-    DeliveryFactory.create(team=TeamFactory.create(), subject="of another team's model")
+    elsewhere = TeamFactory.create(name="Elsewhere", slug="elsewhere")
+    DeliveryFactory.create(team=elsewhere, subject="of another team's model")
     theirs = DeliveryFactory.create(user=admin, subject="for dora")
 
     assert subjects(client, ada) == {"for ada"}
