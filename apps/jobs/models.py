@@ -32,6 +32,7 @@ class Job(models.Model):
     reason = models.TextField(blank=True)
     progress = models.CharField(max_length=200, blank=True)
     attempt = models.PositiveSmallIntegerField(default=0)  # one more with each claim
+    waits = models.PositiveSmallIntegerField(default=0)  # attempts that a server's absence ended
     max_attempts = models.PositiveSmallIntegerField(default=3)
     not_before = models.DateTimeField()
     lease_until = models.DateTimeField(null=True)

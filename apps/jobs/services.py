@@ -127,7 +127,7 @@ def run(job_id: int) -> None:
     except Failed as failure:
         _end(job, Status.FAILED, str(failure))
     except Unavailable as down:
-        _retry(job, down.message, timezone.now(), attempts=MOST_WAITS)
+        _wait(job, down.message, timezone.now())
     except (OperationalError, InterfaceError):
         raise  # the database is gone: the sweep finds the job when its lease has run out
     except Exception as unforeseen:  # noqa: BLE001  a handler's bug must end the job, not hide it
@@ -151,20 +151,46 @@ def sweep(*, now: datetime) -> None:
         wake(f"{job.kind}.run", job.pk)
 
 
-def _retry(job: Job, reason: str, now: datetime, *, attempts: int = 0) -> None:
-    if job.status == Status.CANCELLING or Job.objects.get(pk=job.pk).status == Status.CANCELLING:
-        job.status = Status.CANCELLING
-        _end(job, Status.CANCELLED, "Cancelled by request")
+def _retry(job: Job, reason: str, now: datetime) -> None:
+    """It queues the job again after an attempt that broke or whose worker was lost."""
+    if job.attempt - job.waits >= job.max_attempts:
+        _give_up(job, f"{reason} (after {job.attempt} attempts)")
+    else:
+        _queue_again(job, reason, now, pause_of=job.attempt - job.waits)
+
+
+def _wait(job: Job, reason: str, now: datetime) -> None:
+    """It queues the job again after a server did not answer; none of its attempts is used up."""
+    if job.waits + 1 >= MOST_WAITS:
+        _give_up(job, f"{reason} (after {job.attempt} attempts)")
+    else:
+        _queue_again(job, reason, now, pause_of=job.waits + 1, waits=job.waits + 1)
+
+
+def _give_up(job: Job, reason: str) -> None:
+    if not _is_cancelling(job):
+        _end(job, Status.FAILED, reason)
+
+
+def _queue_again(job: Job, reason: str, now: datetime, *, pause_of: int, **changes: object) -> None:
+    if _is_cancelling(job):
         return
-    if job.attempt >= max(attempts, job.max_attempts):
-        _end(job, Status.FAILED, f"{reason} (after {job.attempt} attempts)")
-        return
-    pause = timedelta(seconds=min(2**job.attempt, LONGEST_PAUSE_SECONDS))
+    pause = timedelta(seconds=min(2**pause_of, LONGEST_PAUSE_SECONDS))
     with transaction.atomic():
-        if job.move(Status.QUEUED, reason=f"Will be tried again: {reason}", not_before=now + pause):
+        words = f"Will be tried again: {reason}"
+        if job.move(Status.QUEUED, reason=words, not_before=now + pause, **changes):
             JobLine.objects.create(job=job, at=now, attempt=job.attempt, text=reason)
             live.publish(f"job:{job.pk}")
             wake(f"{job.kind}.run", job.pk, delay_seconds=pause.total_seconds())
+
+
+def _is_cancelling(job: Job) -> bool:
+    """True, and the job has ended: somebody asked it to stop while its attempt came to nothing."""
+    if Job.objects.get(pk=job.pk).status != Status.CANCELLING:
+        return False
+    job.status = Status.CANCELLING
+    _end(job, Status.CANCELLED, "Cancelled by request")
+    return True
 
 
 def _end(job: Job, status: Status, reason: str) -> None:

@@ -105,6 +105,25 @@ def test_what_it_needs_being_down_is_tried_again_and_then_given_up(
     assert [told[1] for told in handler.told] == [Status.FAILED]
 
 
+def test_waiting_for_a_server_uses_up_no_attempt(handler: Handler, past: datetime) -> None:
+    handler.outcome = Unavailable("The MLflow server does not answer")
+    job = enqueue(past)
+    for _ in range(5):
+        services.run(job.pk)
+        Job.objects.update(not_before=past)
+
+    assert Job.objects.get().claim(worker="gone:1", now=past, seconds=15)
+    services.sweep(now=past + timedelta(seconds=16))
+    job.refresh_from_db()
+    assert (job.status, job.attempt, job.waits) == (Status.QUEUED, 6, 5)
+
+    handler.outcome = None
+    Job.objects.update(not_before=past)
+    services.run(job.pk)
+    job.refresh_from_db()
+    assert job.status == Status.SUCCEEDED
+
+
 def test_work_that_breaks_is_given_up_after_three_attempts(
     handler: Handler, past: datetime
 ) -> None:

@@ -25,7 +25,7 @@ T = TypeVar("T")
 ROW = {"inputs": [{"name": "distance", "shape": [1], "datatype": "FP64", "data": [3.0]}]}
 
 
-def until(what: str, seen: Callable[[], T]) -> T:
+def until(what: str, seen: Callable[[], T | None]) -> T:
     """It asks until the answer is true; a hang becomes a failure in words."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:

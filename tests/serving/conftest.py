@@ -112,6 +112,18 @@ class Stage:
         until("the replicas were ready", ready)
 
     def split(self, weights: dict[Revision, int]) -> services.Sight:
+        """It asks for a split and waits until the gateway has it in force."""
+        self.ask_split(weights)
+        wanted = {revision.pk: weight for revision, weight in weights.items() if weight}
+
+        def in_force() -> services.Sight | None:
+            sight = self.converge()
+            return sight if sight.weights == wanted else None
+
+        return until(f"the split was {wanted}", in_force)
+
+    def ask_split(self, weights: dict[Revision, int]) -> services.Sight:
+        """It asks for a split that may have to wait, and gives what is in force instead."""
         services.set_traffic(
             endpoint=self.endpoint,
             weights={revision.pk: weight for revision, weight in weights.items()},

@@ -44,6 +44,7 @@ def test_a_killed_replica_of_two_costs_no_request(stage: Stage) -> None:
     assert callers.lost == []
     assert (state, reason) in [
         (RevisionState.DEGRADED, "1 of 2 replicas are ready"),
+        (RevisionState.DEGRADED, "The gateway reaches 1 of 2 replicas"),
         (RevisionState.READY, ""),  # it was back before anybody looked
     ]
     assert pid_of(f"r{revision.pk}.0") != victim
@@ -70,7 +71,7 @@ def test_a_gateway_that_is_down_is_unknown_and_takes_the_change_later(stage: Sta
     supervisor = Supervisor(settings.STACK.supervisor_socket)
     supervisor._call("stopProcess", "gateway")
     try:
-        sight = stage.split({second: 1000})
+        sight = stage.ask_split({second: 1000})
         kept = Endpoint.objects.values_list("traffic_seen", "traffic_reason")
         assert sight.weights is None
         assert kept.get(pk=stage.endpoint.pk) == (None, "The gateway does not answer")
@@ -128,7 +129,7 @@ def test_a_replica_with_another_digest_never_gets_traffic(stage: Stage, tmp_path
 
     until("the candidate was seen to fail", failing)
     assert "wrong_bundle: the model's digest is sha256:" in candidate.reason
-    sight = stage.split({stable: 500, candidate: 500})
+    sight = stage.ask_split({stable: 500, candidate: 500})
 
     assert sight.weights == {stable.pk: 1000}
     assert sight.failing == {candidate.pk: candidate.reason}

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from apps.serving.backends import WantedEndpoint, WantedRevision
-from apps.serving.backends.local import _routes, _whole
+from apps.serving.backends import RevisionSight, WantedEndpoint, WantedRevision
+from apps.serving.backends.gateway import Status
+from apps.serving.backends.local import _reached, _routes, _whole
+from apps.serving.lifecycle import RevisionState
 
 
 def wanted(traffic: dict[int, int], *, stable: int | None = None) -> WantedEndpoint:
@@ -76,3 +78,49 @@ def test_a_revision_that_is_not_wanted_any_more_gets_nothing_new() -> None:
 )
 def test_weights_are_scaled_to_the_whole(shares: dict[int, int], expected: dict[int, int]) -> None:
     assert _whole(shares) == expected
+
+
+READY = RevisionState.READY
+DEGRADED = RevisionState.DEGRADED
+STARTING = RevisionState.STARTING
+FAILING = RevisionState.FAILING
+
+
+@pytest.mark.parametrize(
+    ("sight", "healthy", "expected"),
+    [
+        (RevisionSight(READY, 2), 2, RevisionSight(READY, 2)),
+        # Both answer us, the gateway has found one: when that one dies, nobody takes over.
+        (
+            RevisionSight(READY, 2),
+            1,
+            RevisionSight(DEGRADED, 1, "The gateway reaches 1 of 2 replicas"),
+        ),
+        (
+            RevisionSight(READY, 2),
+            0,
+            RevisionSight(STARTING, 0, "The gateway reaches 0 of 2 replicas"),
+        ),
+        # What is wrong with a replica says more than that the gateway does not reach it.
+        (RevisionSight(FAILING, 1, "It said"), 0, RevisionSight(FAILING, 0, "It said")),
+        # A replica that died a moment ago is still counted by the gateway.
+        (RevisionSight(DEGRADED, 1, "1 of 2"), 2, RevisionSight(DEGRADED, 1, "1 of 2")),
+    ],
+)
+def test_a_replica_is_ready_when_the_gateway_reaches_it_too(
+    sight: RevisionSight, healthy: int, expected: RevisionSight
+) -> None:
+    revision = WantedRevision(4, 1, "d", "/b", "/e", 2)
+    endpoint = WantedEndpoint(5, "production", "flight-delay", {}, None, [revision])
+    status = Status(healthy={"production.flight-delay.r4": healthy})
+
+    assert _reached([endpoint], {4: sight}, status) == {4: expected}
+
+
+def test_a_replica_whose_gateway_does_not_know_it_is_not_ready() -> None:
+    revision = WantedRevision(4, 1, "d", "/b", "/e", 1)
+    endpoint = WantedEndpoint(5, "production", "flight-delay", {}, None, [revision])
+
+    seen = _reached([endpoint], {4: RevisionSight(READY, 1)}, Status())
+
+    assert seen == {4: RevisionSight(STARTING, 0, "The gateway reaches 0 of 1 replicas")}

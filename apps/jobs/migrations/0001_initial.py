@@ -24,6 +24,7 @@ class Migration(migrations.Migration):
                 ('reason', models.TextField(blank=True)),
                 ('progress', models.CharField(blank=True, max_length=200)),
                 ('attempt', models.PositiveSmallIntegerField(default=0)),
+                ('waits', models.PositiveSmallIntegerField(default=0)),
                 ('max_attempts', models.PositiveSmallIntegerField(default=3)),
                 ('not_before', models.DateTimeField()),
                 ('lease_until', models.DateTimeField(null=True)),

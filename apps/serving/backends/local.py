@@ -8,6 +8,7 @@ next look goes on from there.
 import contextlib
 import fcntl
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from django.conf import settings
@@ -25,7 +26,7 @@ from apps.serving.backends import (
 from apps.serving.backends.gateway import Gateway, Split, Status
 from apps.serving.backends.replicas import Place, Replicas
 from apps.serving.backends.supervisord import Down
-from apps.serving.lifecycle import WEIGHT_TOTAL
+from apps.serving.lifecycle import WEIGHT_TOTAL, RevisionState
 
 CONFIRM_SECONDS = 3.0
 
@@ -181,6 +182,8 @@ class LocalBackend:
                 }
                 for endpoint in wanted
             }
+        if status is not None:
+            sights = _reached(wanted, sights, status)
         return Report(traffic, dict(sights), problem, dict(waiting or {}), leaving)
 
 
@@ -255,6 +258,29 @@ def _healthy(wanted: Sequence[WantedEndpoint], status: Status) -> set[int]:
         for revision in endpoint.revisions
         if status.healthy.get(_cluster_name(endpoint, revision.id))
     }
+
+
+def _reached(
+    wanted: Sequence[WantedEndpoint], sights: Mapping[int, RevisionSight], status: Status
+) -> dict[int, RevisionSight]:
+    """It counts a replica as ready only when the gateway has found it so too.
+
+    The gateway asks once a second: until then a second replica that already answers us is none that
+    could take over when the first one dies, and a candidate would be called ready too early.
+    """
+    found = dict(sights)
+    for endpoint in wanted:
+        for revision in endpoint.revisions:
+            sight = sights.get(revision.id)
+            healthy = status.healthy.get(_cluster_name(endpoint, revision.id), 0)
+            if sight is None or healthy >= sight.ready:
+                continue
+            words = f"The gateway reaches {healthy} of {revision.replicas} replicas"
+            state = RevisionState.DEGRADED if healthy else RevisionState.STARTING
+            if sight.state in (RevisionState.READY, RevisionState.DEGRADED):
+                sight = replace(sight, state=state, reason=words)
+            found[revision.id] = replace(sight, ready=healthy)
+    return found
 
 
 def _cluster_name(endpoint: WantedEndpoint, revision: int) -> str:
