@@ -22,6 +22,11 @@ APPS = (
     promotions, rollouts,
 )  # fmt: skip
 
+handler400 = "mlops_portal.errors.bad_request"
+handler403 = "mlops_portal.errors.forbidden"
+handler404 = "mlops_portal.errors.not_found"
+handler500 = "mlops_portal.errors.broken"
+
 api = [pattern for app in APPS for pattern in app.api_urlpatterns]
 urlpatterns = [
     path("", views.home, name="home"),

@@ -64,6 +64,7 @@ def everything() -> Everything:
     job = JobFactory.create(owning_team_id=team.pk, status="queued", progress=NAME)
     JobLineFactory.create(job=job, text=NAME)
     served, build = BuildFactory.create(version=old), BuildFactory.create(version=version, job=job)
+    Job.objects.filter(pk=job.pk).update(subject_id=build.pk)
     staging, production = (
         EnvironmentFactory.create(name=name) for name in ("staging", "production")
     )
