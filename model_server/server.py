@@ -20,6 +20,7 @@ from model_server.capture import Capture
 from model_server.errors import described
 from model_server.loading import LoadedModel, example_payload, load
 from model_server.log import event
+from model_server.protocol import Protocol
 
 DRAIN_SECONDS = 20
 # The gateway closes idle connections; if this side did, it would cut off a request on its way.
@@ -114,7 +115,7 @@ def _config(app: App) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         loop="uvloop",
-        http="httptools",
+        http=Protocol,
         ws="none",
         lifespan="off",
         access_log=False,

@@ -42,4 +42,4 @@ def test_the_sweep_finds_what_a_lost_webhook_missed(product: Product, model: str
     version = product.version(model, number, reader="admin")
     assert version["seen_by"] == "sweep"
     [again] = until("the webhook is asked for again", lambda: hooks(product) or None, 20)
-    assert again["url"] == f"{product.stack.web_url}/api/v1/webhooks/mlflow"
+    assert again["url"] == f"{product.stack.web_url}/webhooks/mlflow"
