@@ -164,7 +164,7 @@ def _approvals(user: User) -> list[Need]:
             promotion.created_at,
         )
         for promotion in waiting
-        if promotion.requester_id != user.pk or promotion.rules.requester_may_approve
+        if promotion.asker_id != user.pk or promotion.rules.requester_may_approve
     ]
 
 

@@ -230,6 +230,8 @@ MLFLOW_URL = STACK.mlflow_url
 MLFLOW_TOKEN = STACK.mlflow_token
 MLFLOW_EMBEDDED = STACK.embeds_mlflow
 MLFLOW_WEBHOOK_SECRET = env.str("MLFLOW_WEBHOOK_SECRET", default=STACK.webhook_secret)
+# Packages without a wheel run a script of theirs when they are built, with the panel's rights.
+BUILD_FROM_SOURCE = env.bool("PORTAL_BUILD_FROM_SOURCE", default=False)
 GATEWAY_URL = env.str("PORTAL_GATEWAY_URL", default=STACK.gateway_url)
 
 SERVING_BACKENDS = {

@@ -16,8 +16,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from apps.core.sandbox_exec import landlock
+
 LAUNCHER = Path(__file__).with_name("sandbox_exec.py")
-UNPRIVILEGED = "nobody"
+# Accounts of models: numbers that nobody has, one for each owner, so that a model can reach neither
+# another's files and processes nor those of whatever else runs as `nobody`.
+FIRST_UID = 2_000_000_000
 TICK_SECONDS = 0.2
 TAIL_BYTES = 64 * 1024
 GRACE_SECONDS = 3.0
@@ -72,31 +76,40 @@ def myself() -> Account:
     return Account(_name_of(os.geteuid()))
 
 
-def account_for(interpreter: Path, *, reads: Iterable[Path] = ()) -> Account:
-    """It chooses the unprivileged account where we are root and it can use what it needs.
+def account_for(interpreter: Path, *, owner: int, reads: Iterable[Path] = ()) -> Account:
+    """It chooses the unprivileged account of `owner` where we are root and it reaches its files.
 
     The account itself is asked, by really starting the interpreter as it: a path may lie in a
     private home although its own mode is open.
     """
     if os.geteuid() != 0:
         return Account(_name_of(os.geteuid()), why="the panel itself does not run as root")
-    try:
-        account = pwd.getpwnam(UNPRIVILEGED)
-    except KeyError:
-        return Account("root", why=f"there is no account {UNPRIVILEGED}")
+    uid = FIRST_UID + owner
     script = "import os, sys; sys.exit(not all(os.access(p, os.R_OK) for p in sys.argv[1:]))"
     try:
         asked = subprocess.run(
             [interpreter, "-I", "-c", script, *reads],
-            user=account.pw_uid, group=account.pw_gid, extra_groups=[], env={}, cwd="/",
+            user=uid, group=uid, extra_groups=[], env={}, cwd="/",
             stdin=subprocess.DEVNULL, capture_output=True, timeout=20, check=False,
         )  # fmt: skip
         reached = asked.returncode == 0
-    except (OSError, subprocess.TimeoutExpired):
+    except (OSError, subprocess.TimeoutExpired, subprocess.SubprocessError):
         reached = False
     if not reached:
-        return Account("root", why=f"{UNPRIVILEGED} cannot reach the model's files or its Python")
-    return Account(UNPRIVILEGED, account.pw_uid, account.pw_gid)
+        why = "an account of its own cannot reach the model's files or its Python"
+        return Account("root", why=why)
+    return Account(f"model-{owner}", uid, uid)
+
+
+def confinement() -> str:
+    """It says what keeps a program with `reads` from every other path; "" where nothing does."""
+    version = landlock()
+    return f"Landlock {version}" if version else ""
+
+
+def read_by(interpreter: Path) -> list[Path]:
+    """The directories that an interpreter needs: its environment and the Python behind it."""
+    return [interpreter.parent.parent, interpreter.resolve().parent.parent]
 
 
 def command(
@@ -106,22 +119,27 @@ def command(
     limits: Limits,
     cwd: Path | None = None,
     account: Account | None = None,
+    reads: Sequence[Path] | None = None,
     writes: Sequence[Path] = (),
     death_signal: str = "SIGTERM",
 ) -> list[str]:
     """It gives the command that becomes `argv` inside the sandbox.
 
     `argv[0]` is an absolute path. `writes` are directories that the launcher makes and hands to
-    the account. No part of the specification holds a character that a supervisor would take as
-    its own. The program gets `death_signal` when whatever started it ends.
+    the account. With `reads`, the program finds no other paths than these, those it writes and
+    what the system gives to every program (where the kernel can: `confinement`). No part of the
+    specification holds a character that a supervisor would take as its own. The program gets
+    `death_signal` when whatever started it ends.
     """
     account = account or myself()
     text = json.dumps(
         {
             "argv": list(argv),
-            "env": dict(env),
+            # Without a name in the system's list, libraries that ask who runs them would break.
+            "env": dict(env) | ({} if account.uid is None else {"USER": account.name}),
             "limits": limits.as_rlimits(),
             "cwd": str(cwd) if cwd else None,
+            "reads": None if reads is None else [str(path) for path in reads],
             "writes": [str(path) for path in writes],
             "uid": account.uid,
             "gid": account.gid,
@@ -143,6 +161,7 @@ def run(
     timeout_seconds: float,
     on_tick: Callable[[], None] | None = None,
     account: Account | None = None,
+    reads: Sequence[Path] | None = None,
     writes: Sequence[Path] = (),
 ) -> Finished:
     """It runs a program to its end; nothing of its process group outlives the call.
@@ -154,7 +173,7 @@ def run(
     started = time.monotonic()
     child = subprocess.Popen(
         command(
-            argv, env=env, limits=limits, cwd=cwd, account=account, writes=writes,
+            argv, env=env, limits=limits, cwd=cwd, account=account, reads=reads, writes=writes,
             death_signal="SIGKILL",
         ),
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,

@@ -1,7 +1,8 @@
 """Becomes another program that gets nothing of ours: `python -I sandbox_exec.py JSON`.
 
 Standard library only, and run by its path: it may be started where the panel's packages are not.
-The JSON holds argv, env, limits, cwd, writes, uid, gid, death_signal (apps/core/sandbox.py).
+The JSON holds argv, env, limits, cwd, reads, writes, uid, gid, death_signal (apps/core/sandbox.py).
+Landlock: https://docs.kernel.org/userspace-api/landlock.html
 """
 
 import contextlib
@@ -10,12 +11,40 @@ import json
 import os
 import resource
 import signal
+import stat
+import struct
 import sys
 from typing import Any
 
 PR_SET_PDEATHSIG = 1
+PR_CAPBSET_DROP = 24
 PR_SET_NO_NEW_PRIVS = 38
 CANNOT = 127  # what a shell answers for a command it could not start
+
+LANDLOCK_CREATE, LANDLOCK_ADD, LANDLOCK_RESTRICT = 444, 445, 446  # the same on every machine
+EXECUTE, WRITE_FILE, READ_FILE, READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
+TRUNCATE, IOCTL_DEVICE = 1 << 14, 1 << 15
+RIGHTS = {1: (1 << 13) - 1, 2: 1 << 13, 3: TRUNCATE, 5: IOCTL_DEVICE}  # by the version that knows
+OF_FILES = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEVICE
+NO_ABSTRACT_SOCKETS, NO_SIGNALS = 1 << 0, 1 << 1  # to processes outside, from version 6
+
+# What any program needs to start, to resolve names and to check certificates; no other secrets of
+# the machine: /etc has its password hashes, /dev its disks, /tmp what others left there.
+SYSTEM = (
+    "/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin", "/proc", "/sys",
+    "/etc/alternatives", "/etc/ca-certificates", "/etc/crypto-policies", "/etc/fonts",
+    "/etc/gai.conf", "/etc/group", "/etc/host.conf", "/etc/hosts", "/etc/ld.so.cache",
+    "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/localtime", "/etc/mime.types",
+    "/etc/nsswitch.conf", "/etc/OpenCL", "/etc/passwd", "/etc/pki", "/etc/protocols",
+    "/etc/resolv.conf", "/etc/services", "/etc/ssl", "/etc/timezone", "/etc/vulkan",
+    "/run/systemd/resolve",
+)  # fmt: skip
+DEVICES = (
+    "/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/shm",
+    "/dev/dri", "/dev/kfd", "/dev/nvidia0", "/dev/nvidia1", "/dev/nvidia2", "/dev/nvidia3",
+    "/dev/nvidia4", "/dev/nvidia5", "/dev/nvidia6", "/dev/nvidia7", "/dev/nvidiactl",
+    "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", "/dev/nvidia-caps",
+)  # fmt: skip
 
 
 def main(spec: dict[str, Any]) -> None:
@@ -36,6 +65,10 @@ def main(spec: dict[str, Any]) -> None:
         os.setgid(spec["gid"])
         os.setuid(spec["uid"])
     libc = ctypes.CDLL(None, use_errno=True)
+    if os.geteuid() == 0:
+        # Whoever stays root keeps what root owns, and none of its powers over others.
+        for capability in range(64):
+            libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
     libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     # After the change of user, which clears it: whoever started this leaves nothing behind.
     libc.prctl(PR_SET_PDEATHSIG, getattr(signal, spec["death_signal"]), 0, 0, 0)
@@ -44,9 +77,56 @@ def main(spec: dict[str, Any]) -> None:
     if spec["cwd"]:
         os.chdir(spec["cwd"])
     os.closerange(3, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    if spec["reads"] is not None:
+        confine(spec["reads"], spec["writes"])
     # Python ignores it and a program inherits that: it would write on into a closed pipe.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     os.execve(spec["argv"][0], spec["argv"], spec["env"])
+
+
+def landlock() -> int:
+    """It gives the version of Landlock that the kernel has, 0 where it has none."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    return max(int(libc.syscall(LANDLOCK_CREATE, None, ctypes.c_size_t(0), 1)), 0)
+
+
+def confine(reads: list[str], writes: list[str]) -> None:
+    """It takes every path away but these and what each program needs; for good, children too."""
+    version = landlock()
+    if not version:
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    everything = sum(rights for since, rights in RIGHTS.items() if since <= version)
+    scoped = NO_ABSTRACT_SOCKETS | NO_SIGNALS if version >= 6 else 0
+    words = struct.pack("=QQQ", everything, 0, scoped)
+    words = words[: 8 if version < 4 else 16 if version < 6 else 24]
+    ruleset = libc.syscall(LANDLOCK_CREATE, words, ctypes.c_size_t(len(words)), 0)
+    if ruleset < 0:
+        raise OSError(ctypes.get_errno(), "Landlock refuses the rules")
+    for paths, rights in (
+        ([*SYSTEM, *reads], EXECUTE | READ_FILE | READ_DIR),
+        (DEVICES, everything),
+        (writes, everything),
+    ):
+        for path in paths:
+            allow(libc, ruleset, path, rights & everything)
+    if libc.syscall(LANDLOCK_RESTRICT, ruleset, 0):
+        raise OSError(ctypes.get_errno(), "Landlock does not confine the program")
+    os.close(ruleset)
+
+
+def allow(libc: Any, ruleset: int, path: str, rights: int) -> None:
+    """It adds what may be done below a path; one that is not there is left out."""
+    try:
+        place = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except OSError:
+        return
+    if not stat.S_ISDIR(os.fstat(place).st_mode):
+        rights &= OF_FILES
+    beneath = struct.pack("=Qi", rights, place)
+    if libc.syscall(LANDLOCK_ADD, ruleset, 1, beneath, 0):
+        raise OSError(ctypes.get_errno(), f"Landlock refuses the rule for {path}")
+    os.close(place)
 
 
 def limit(what: int, value: int) -> None:

@@ -8,6 +8,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from apps.accounts.models import User
 from apps.accounts.selectors import require
 from apps.jobs import selectors, services
 from apps.jobs.models import Job
@@ -38,6 +39,7 @@ class CancelJob(APIView):
         """Ask it to stop: at once while it is queued, else at its next step."""
         job = get_object_or_404(Job, pk=pk)
         require(request.user, "job.cancel", job)
-        services.cancel(job=job, now=timezone.now())
+        assert isinstance(request.user, User)
+        services.cancel(job=job, actor=request.user, now=timezone.now())
         job.refresh_from_db()
         return Response(JobSerializer(job).data)

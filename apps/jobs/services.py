@@ -12,6 +12,8 @@ from django.db import IntegrityError, close_old_connections, connection, transac
 from django.db.utils import InterfaceError, OperationalError
 from django.utils import timezone
 
+from apps.accounts.models import User
+from apps.audit.services import record
 from apps.core import live
 from apps.core.dispatch import wake
 from apps.core.errors import Refused, Unavailable
@@ -22,6 +24,7 @@ from apps.jobs.models import Job, JobLine
 # A server that is down is no fault of the job: it waits for about a quarter of an hour.
 MOST_WAITS = 35
 LONGEST_PAUSE_SECONDS = 30
+SWEEP_SECONDS = 3  # between two sweeps
 
 
 class Cancelled(Exception):
@@ -86,22 +89,33 @@ def enqueue(*, kind: str, subject_id: int, owning_team_id: int, now: datetime) -
     return job
 
 
-def cancel(*, job: Job, now: datetime) -> None:
+@transaction.atomic
+def cancel(*, job: Job, actor: User, now: datetime) -> None:
     """It asks the job to stop: a queued one ends at once, a running one at its next step.
 
     Raises: JobRefused when the job has ended.
     """
-    job.refresh_from_db()
-    status = Status(job.status)
+    # A worker that claims the job at this moment waits for the lock, then finds it cancelled.
+    held = Job.objects.select_for_update().get(pk=job.pk)
+    status = Status(held.status)
     if status.is_final:
-        raise JobRefused(f"{job} has already {status}")
-    if status is Status.QUEUED and job.move(
-        Status.CANCELLED, finished_at=now, reason="Cancelled by request"
-    ):
-        _tell_subject(job)
+        raise JobRefused(f"{held} has already {status}", "job_ended")
+    reason = f"Cancelled by {actor.get_full_name() or actor.get_username()}"
+    if status is Status.QUEUED:
+        held.move(Status.CANCELLED, finished_at=now, reason=reason)
+        _tell_subject(held)
     elif status is Status.RUNNING:
-        job.move(Status.CANCELLING)
-    live.publish(f"job:{job.pk}")
+        held.move(Status.CANCELLING, reason=reason)
+    if status is not Status.CANCELLING:
+        record(
+            "job.cancelled",
+            held,
+            actor=actor,
+            now=now,
+            reason=reason,
+            evidence={"kind": held.kind, "subject": held.subject_id, "was": status},
+        )
+    live.publish(f"job:{held.pk}")
 
 
 def run(job_id: int) -> None:
@@ -122,8 +136,8 @@ def run(job_id: int) -> None:
         running.check()
     except LeaseLost:
         return
-    except Cancelled as asked:
-        _end(job, Status.CANCELLED, str(asked))
+    except Cancelled:
+        _end(job, Status.CANCELLED, _why_cancelled(job))
     except Failed as failure:
         _end(job, Status.FAILED, str(failure))
     except Unavailable as down:
@@ -144,11 +158,11 @@ def sweep(*, now: datetime) -> None:
     """It takes back jobs whose worker was lost and wakes those that nobody has begun."""
     for job in Job.objects.abandoned(now):
         if job.status == Status.CANCELLING:
-            _end(job, Status.CANCELLED, "Cancelled; its worker was lost")
+            _end(job, Status.CANCELLED, f"{_why_cancelled(job)}; its worker was lost")
         else:
             _retry(job, f"The worker {job.worker} was lost", now)
     for job in Job.objects.waiting(now).filter(not_before__lt=now - timedelta(seconds=2)):
-        wake(f"{job.kind}.run", job.pk)
+        wake(f"{job.kind}.run", job.pk, expires_seconds=SWEEP_SECONDS)
 
 
 def _retry(job: Job, reason: str, now: datetime) -> None:
@@ -189,8 +203,13 @@ def _is_cancelling(job: Job) -> bool:
     if Job.objects.get(pk=job.pk).status != Status.CANCELLING:
         return False
     job.status = Status.CANCELLING
-    _end(job, Status.CANCELLED, "Cancelled by request")
+    _end(job, Status.CANCELLED, _why_cancelled(job))
     return True
+
+
+def _why_cancelled(job: Job) -> str:
+    """Whoever asked for it wrote their name."""
+    return Job.objects.values_list("reason", flat=True).get(pk=job.pk) or "Cancelled by request"
 
 
 def _end(job: Job, status: Status, reason: str) -> None:

@@ -4,6 +4,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
 
+from apps.accounts.models import User
 from apps.accounts.selectors import require
 from apps.jobs import services
 from apps.jobs.models import Job
@@ -23,7 +24,8 @@ def lines(request: HttpRequest, pk: int) -> HttpResponse:
 def cancel(request: HttpRequest, pk: int) -> HttpResponse:
     job = get_object_or_404(Job, pk=pk)
     require(request.user, "job.cancel", job)
-    services.cancel(job=job, now=timezone.now())
+    assert isinstance(request.user, User)
+    services.cancel(job=job, actor=request.user, now=timezone.now())
     if request.headers.get("HX-Request"):
         return lines_of(request, pk)
     return redirect(request.POST.get("next", "") if _is_ours(request) else "home")

@@ -2,7 +2,8 @@
 
 import logging
 import smtplib
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 
 from django.conf import settings
@@ -19,6 +20,7 @@ from apps.notifications.models import Delivery, Mute
 log = logging.getLogger(__name__)
 MOST_ATTEMPTS = 8
 LEASE = timedelta(seconds=60)
+SWEEP_SECONDS = 20  # then the next sweep goes on: rollouts tick in the same worker
 
 
 def tell(
@@ -75,28 +77,37 @@ def tell(
     return told
 
 
-def sweep(*, now: datetime) -> None:
-    """It sends what is due, one by one; a mail that fails is tried again, later each time."""
+def sweep(*, now: datetime, clock: Callable[[], float] = time.monotonic) -> None:
+    """It sends what is due, one by one; a mail that fails is tried again, later each time.
+
+    It ends early when the mail server does not answer, which it would not do for the others either.
+    """
+    until = clock() + SWEEP_SECONDS
     due = Delivery.objects.filter(status=DeliveryStatus.QUEUED, not_before__lte=now)
     for delivery in due.select_related("user").order_by("pk")[:100]:
+        if clock() > until:
+            return
         # The claim: a second sender finds the row not due. It comes back if this one is killed.
         claimed = due.filter(pk=delivery.pk).update(
             not_before=now + LEASE, attempts=F("attempts") + 1
         )
-        if claimed:
-            delivery.refresh_from_db(fields=["attempts"])
-            _send(delivery, now)
+        if not claimed:
+            continue
+        delivery.refresh_from_db(fields=["attempts"])
+        if not _send(delivery, now):
+            return
 
 
-def _send(delivery: Delivery, now: datetime) -> None:
+def _send(delivery: Delivery, now: datetime) -> bool:
+    """It sends one mail. False: the server does not answer."""
     rows = Delivery.objects.filter(pk=delivery.pk, status=DeliveryStatus.QUEUED)
     if not settings.EMAIL_URL:
         rows.update(status=DeliveryStatus.KEPT, ended_at=now)
-        return
+        return True
     if not delivery.user.email:  # Django would send it to nobody and call that a success
         words = f"{delivery.user.get_username()} has no e-mail address"
         rows.update(status=DeliveryStatus.KEPT, ended_at=now, error=words)
-        return
+        return True
     mail = EmailMultiAlternatives(delivery.subject, delivery.text, to=[delivery.user.email])
     mail.attach_alternative(delivery.html, "text/html")
     try:
@@ -104,7 +115,7 @@ def _send(delivery: Delivery, now: datetime) -> None:
     except ValueError as unsendable:  # a line break in a header: no later attempt helps
         log.warning("Mail %s cannot be sent: %s", delivery.pk, unsendable)
         rows.update(status=DeliveryStatus.FAILED, ended_at=now, error=str(unsendable))
-        return
+        return True
     except (smtplib.SMTPException, OSError) as failure:
         log.warning("Mail %s not sent: %s", delivery.pk, failure)
         given_up = delivery.attempts >= MOST_ATTEMPTS
@@ -114,8 +125,10 @@ def _send(delivery: Delivery, now: datetime) -> None:
             not_before=now + timedelta(seconds=5 * 2**delivery.attempts),
             ended_at=now if given_up else None,
         )
-        return
+        # What a server says of one mail it may not say of the next; silence is for all of them.
+        return isinstance(failure, smtplib.SMTPResponseException | smtplib.SMTPRecipientsRefused)
     rows.update(status=DeliveryStatus.SENT, ended_at=now, error="")
+    return True
 
 
 def mute(*, user: User, kind: str) -> None:

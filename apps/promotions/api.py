@@ -131,7 +131,7 @@ def _visible(request: Request, pk: int) -> Promotion:
 def _to_decide(request: Request, pk: int) -> Promotion:
     """The requester gets past the question of roles, to be told the real reason by the verb."""
     promotion = _visible(request, pk)
-    if promotion.requester_id != request.user.pk:
+    if promotion.asker_id != request.user.pk:
         require(request.user, "promotion.decide", promotion)
     return promotion
 

@@ -75,6 +75,11 @@ class Promotion(models.Model):
         return self.version.owning_team_id
 
     @property
+    def asker_id(self) -> int | None:
+        """Who may not decide it alone: who asked, or the author where the policy asked for them."""
+        return self.requester_id or self.version.registered_by_id
+
+    @property
     def rules(self) -> Rules:
         people = self.policy.get("approvals", {})
         return Rules(

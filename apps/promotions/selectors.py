@@ -1,7 +1,7 @@
 """Questions to promotions."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from django.db import connection
@@ -38,7 +38,7 @@ def asked(promotion: Promotion) -> Asked:
         rules=promotion.rules,
         gates=gates,
         gates_reason=reason,
-        requester_id=promotion.requester_id,
+        requester_id=promotion.asker_id,
         answers=[
             Given(a.user_id, Answer(a.answer), a.digest, name_of(a.user), a.words)
             for a in promotion.approvals.select_related("user")
@@ -77,9 +77,9 @@ def _told(run: ValidationRun, verdict: Verdict) -> str:
 def deciders(promotion: Promotion) -> QuerySet[User]:
     """Who may approve or reject it: never the requester, unless the policy lets them."""
     people = people_who_may("promotion.decide", promotion)
-    if promotion.requester_id is None or promotion.rules.requester_may_approve:
+    if promotion.asker_id is None or promotion.rules.requester_may_approve:
         return people
-    return people.exclude(pk=promotion.requester_id)
+    return people.exclude(pk=promotion.asker_id)
 
 
 def stable_build(version: Version, environment: Environment) -> Build | None:
@@ -90,6 +90,32 @@ def stable_build(version: Version, environment: Environment) -> Build | None:
         .first()
     )
     return endpoint.stable.build if endpoint is not None and endpoint.stable is not None else None
+
+
+def overtaken(promotion: Promotion) -> str:
+    """It says what came to serve there meanwhile; "" when nothing speaks against it."""
+    serves = stable_build(promotion.version, promotion.environment)
+    if serves is None:
+        return ""
+    where = promotion.environment.name
+    if serves.version_id == promotion.version_id and serves.digest == promotion.digest:
+        return f"{promotion.version} serves in {where} already"
+    if promotion.requester_id is None and serves.version.number > promotion.version.number:
+        return f"{serves.version} is newer and serves in {where} already"
+    return ""
+
+
+def outdated(promotion: Promotion) -> str:
+    """It says that its checks compared it with what serves no longer; "" when they did not."""
+    run = promotion.validation
+    serves = stable_build(promotion.version, promotion.environment)
+    if serves is None or run is None or not run.gates or run.compared_with_id == serves.pk:
+        return ""
+    before = run.compared_with.version if run.compared_with else "nothing"
+    return (
+        f"{serves.version} came to serve in {promotion.environment.name} after the checks had "
+        f"compared with {before}; request again"
+    )
 
 
 def has_served(version: Version, environment_name: str, digest: str) -> bool:
@@ -106,12 +132,13 @@ def has_served(version: Version, environment_name: str, digest: str) -> bool:
     return serves.exists() or served.exists()
 
 
-def never_asked(environment: Environment) -> QuerySet[Version]:
-    """Built versions whose newest build was never promoted there, none older than what serves."""
+def never_asked(environment: Environment, models: Iterable[int]) -> QuerySet[Version]:
+    """Built versions of these models whose newest build was never promoted there, none older than
+    what serves."""
     newest = Build.objects.filter(version=OuterRef("pk"), status=BuildStatus.SUCCEEDED)
     stable = Endpoint.objects.filter(model=OuterRef("model"), environment=environment)
     return (
-        Version.objects.filter(gone_at=None)
+        Version.objects.filter(gone_at=None, model__in=models)
         .exclude(digest="")
         .annotate(
             newest_build=Subquery(newest.order_by("-number").values("pk")[:1]),
@@ -125,6 +152,7 @@ def never_asked(environment: Environment) -> QuerySet[Version]:
             )
         )
         .select_related("model")
+        .defer("run")
         .order_by("model", "number")
     )
 

@@ -21,6 +21,7 @@ from apps.promotions.models import Approval, Promotion
 from apps.registry import selectors as registry
 from apps.registry.models import Policy, Version
 from apps.registry.policy import Document, EnvironmentPolicy, frozen_plan
+from apps.serving import selectors as serving
 from apps.serving.models import Environment
 from apps.validation import services as validation
 from apps.validation.models import ValidationRun
@@ -46,7 +47,8 @@ def request(
     nothing for those who decide. Without a requester the policy asks by itself.
 
     Raises: PromotionRefused when the version is not built, when the policy does not know the
-    environment, when `after` is not satisfied, or when it serves there or is on its way.
+    environment, when `after` is not satisfied, when what runs the environment cannot do the plan,
+    or when it serves there or is on its way.
     """
     try:
         with transaction.atomic():
@@ -120,6 +122,9 @@ def _refuse_unless_it_may_enter(
             f"{version} must have served in {rules.after} before it may enter {where}",
             "not_served_before",
         )
+    unsupported = serving.unsupported(environment, [s.weight_permille for s in rules.rollout.steps])
+    if unsupported:
+        raise PromotionRefused(unsupported, "plan_not_supported")
     serves = selectors.stable_build(version, environment)
     if serves is not None and serves.version_id == version.pk and serves.digest == build.digest:
         raise PromotionRefused(f"{version} serves in {where} already", "already_serving")
@@ -191,10 +196,10 @@ def _refuse_unless_may_answer(
     promotion: Promotion, actor: User, answer: Answer, digest: str
 ) -> None:
     status = Status(promotion.status)
-    if actor.pk == promotion.requester_id and not promotion.rules.requester_may_approve:
+    if actor.pk == promotion.asker_id and not promotion.rules.requester_may_approve:
+        did = "asked for this promotion" if promotion.requester_id else "registered this version"
         raise PromotionRefused(
-            "You asked for this promotion, so another person must decide it",
-            "requester_may_not_decide",
+            f"You {did}, so another person must decide it", "requester_may_not_decide"
         )
     if not may(actor, "promotion.decide", promotion):
         raise PromotionRefused(
@@ -239,40 +244,50 @@ def cancel(*, promotion: Promotion, actor: User, words: str, now: datetime) -> P
 def tick(promotion: Promotion, *, now: datetime) -> None:
     """It looks at an unfinished promotion again and moves it on, if there is anything new."""
     promotion.refresh_from_db()
-    if not Status(promotion.status).is_final:
-        _apply(promotion, decide(selectors.asked(promotion), now), now=now, actor=None)
+    if Status(promotion.status).is_final:
+        return
+    decision = decide(selectors.asked(promotion), now)
+    if decision.status is Status.WAITING:
+        # Nobody should read and decide what could not be applied.
+        why_not = selectors.overtaken(promotion) or selectors.outdated(promotion)
+        decision = Decision(Status.REFUSED, why_not) if why_not else decision
+    _apply(promotion, decision, now=now, actor=None)
 
 
 def check_applicable(*, promotion: Promotion, now: datetime) -> bool:
     """It answers whether a rollout may take this up; an approved one that may not is refused.
 
-    What was approved must still be what is there, and what the policy asked for by itself must
-    not replace a newer version that came to serve meanwhile.
+    What was approved must still be what is there, the checks must have compared it with what
+    serves now, and what the policy asked for by itself must not replace a newer version. What the
+    policy asked for is asked for anew where only the checks are out of date.
     """
     with transaction.atomic():
         held = Promotion.objects.select_for_update().get(pk=promotion.pk)
         if held.status == Status.APPROVED:
-            why_not = _overtaken(held)
+            overtaken, outdated = selectors.overtaken(held), selectors.outdated(held)
             decision = decide(selectors.asked(held), now)
-            if why_not:
-                decision = Decision(Status.REFUSED, why_not)
+            if overtaken or outdated:
+                decision = Decision(Status.REFUSED, overtaken or outdated)
             if decision.status is not Status.APPROVED:
                 _apply(held, decision, now=now, actor=None)
+            if outdated and not overtaken and held.requester_id is None:
+                _ask_again(held, now)
         promotion.refresh_from_db()
         return promotion.status == Status.APPROVED
 
 
-def _overtaken(promotion: Promotion) -> str:
-    """It says what came to serve there while this waited; "" when nothing speaks against it."""
-    serves = selectors.stable_build(promotion.version, promotion.environment)
-    if serves is None:
-        return ""
-    where = promotion.environment.name
-    if serves.version_id == promotion.version_id and serves.digest == promotion.digest:
-        return f"{promotion.version} serves in {where} already"
-    if promotion.requester_id is None and serves.version.number > promotion.version.number:
-        return f"{serves.version} is newer and serves in {where} already"
-    return ""
+def _ask_again(promotion: Promotion, now: datetime) -> None:
+    """The policy asks for itself; a person is told to."""
+    try:
+        request(
+            version=promotion.version,
+            environment=promotion.environment,
+            requester=None,
+            words="",
+            now=now,
+        )
+    except PromotionRefused as refused:
+        log.info("%s is not asked for again: %s", promotion, refused.message)
 
 
 def close(*, promotion: Promotion, served: bool, now: datetime) -> None:
@@ -287,23 +302,23 @@ def sweep(*, now: datetime) -> None:
     """It makes the requests that policies make by themselves and ticks all that are open."""
     request_automatic(now=now)
     for promotion in Promotion.objects.unfinished().order_by("pk"):
-        tick(promotion, now=now)
+        try:
+            tick(promotion, now=now)
+        except Exception:  # one that cannot be moved must not hold up all the others
+            log.exception("The %s could not be looked at; the next sweep tries", promotion)
 
 
 def request_automatic(*, now: datetime) -> None:
     """It asks for every environment that versions enter by themselves, once a build."""
-    documents: dict[int, Document] = {}
-    for environment in Environment.objects.all():
-        for version in selectors.never_asked(environment):
-            if version.model_id not in documents:
-                documents[version.model_id] = registry.document_of(version.model)
-            rules = documents[version.model_id].environments.get(environment.name)
-            if rules is None or rules.enter != "automatic":
-                continue
+    automatic = registry.entered_automatically()
+    for environment in Environment.objects.filter(name__in=automatic):
+        for version in selectors.never_asked(environment, automatic[environment.name]):
             try:
                 request(version=version, environment=environment, requester=None, words="", now=now)
             except Refused as refused:  # not yet; the next sweep looks again
                 log.debug("%s does not enter %s: %s", version, environment, refused.message)
+            except Exception:  # a policy that cannot be read is its own model's trouble
+                log.exception("%s could not be asked for in %s", version, environment)
 
 
 def _apply(promotion: Promotion, decision: Decision, *, now: datetime, actor: User | None) -> None:

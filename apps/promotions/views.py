@@ -90,7 +90,7 @@ def _shown(request: HttpRequest, promotion: Promotion) -> dict[str, Any]:
         "deciders": selectors.deciders(promotion)[:20] if open_ else [],
         "is_open": open_,
         "has_answered": any(answer.user_id == request.user.pk for answer in answers),
-        "is_requester": promotion.requester_id == request.user.pk
+        "is_requester": promotion.asker_id == request.user.pk
         and not promotion.rules.requester_may_approve,
         "may_decide": may(request.user, "promotion.decide", promotion),
         "may_cancel": may(request.user, "promotion.cancel", promotion),

@@ -28,6 +28,17 @@ def policy_of(model: Model) -> Policy:
     return model.policies.order_by("-number")[0]
 
 
+def entered_automatically() -> dict[str, list[int]]:
+    """Environment name -> the models whose policy in force lets versions enter it by themselves."""
+    newest = Policy.objects.order_by("model_id", "-number").distinct("model_id")
+    found: dict[str, list[int]] = {}
+    for model_id, document in newest.values_list("model_id", "document"):
+        for name, rules in document.get("environments", {}).items():
+            if rules.get("enter") == "automatic":
+                found.setdefault(name, []).append(model_id)
+    return found
+
+
 def document_of(model: Model) -> policy.Document:
     return policy.Document.model_validate(policy_of(model).document)
 

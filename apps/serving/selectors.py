@@ -5,14 +5,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from django.conf import settings
 from django.db.models import Prefetch, QuerySet
 
 from apps.accounts.selectors import Caller, teams_of
 from apps.audit import selectors as audit
 from apps.audit.models import Event
 from apps.registry.models import Model
+from apps.serving import backends
 from apps.serving.backends import WantedEndpoint, WantedRevision
-from apps.serving.lifecycle import RevisionWish
+from apps.serving.lifecycle import WEIGHT_TOTAL, RevisionWish
 from apps.serving.models import Endpoint, Environment, Revision
 
 
@@ -45,6 +47,27 @@ def endpoint_of(model: Model, environment: Environment) -> Endpoint | None:
     return Endpoint.objects.filter(model=model, environment=environment).first()
 
 
+def unsupported(environment: Environment, weights: Sequence[int]) -> str:
+    """What of a plan the environment's backend cannot do, in words; "" when it can all of it.
+
+    `weights`: the steps' shares in thousandths.
+    """
+    alias = environment.backend
+    if alias not in settings.SERVING_BACKENDS:
+        known = ", ".join(sorted(settings.SERVING_BACKENDS))
+        return (
+            f"{environment.name} is served by {alias!r}, which SERVING_BACKENDS does not name; "
+            f"there are: {known}"
+        )
+    partial = [weight for weight in weights if weight != WEIGHT_TOTAL]
+    if partial and not backends.load(alias).capabilities.split:
+        return (
+            f"{environment.name} is served by {alias!r}, which cannot split traffic: the plan's "
+            f"step of {partial[0] / 10:g} % needs that. Give it one step of 100 %"
+        )
+    return ""
+
+
 def wishes(*, backend: str) -> list[WantedEndpoint]:
     """Everything that is wanted of one backend, as plain values."""
     rows = Endpoint.objects.filter(environment__backend=backend)
@@ -64,6 +87,7 @@ def wanted(endpoints: QuerySet[Endpoint] | Sequence[Endpoint]) -> list[WantedEnd
                 bundle_path=revision.build.bundle_path,
                 environment_path=revision.build.environment_path,
                 replicas=revision.replicas,
+                owner=revision.version.model_id,
             )
         )
     return [

@@ -80,6 +80,7 @@ def _ask(
     model = Path(build.bundle_path) / "model"
     given = ("--model", str(model), "--data", str(data), "--out", str(out))
     command = build.command("predict", *given)
+    python = Path(command[0])
     done = sandbox.run(
         command,
         env=build.process_environment() | {"HOME": str(work), "TMPDIR": str(work)},
@@ -87,7 +88,10 @@ def _ask(
         cwd=work,
         timeout_seconds=TIMEOUT_SECONDS,
         on_tick=tick,
-        account=sandbox.account_for(Path(command[0]), reads=[model / "MLmodel"]),
+        account=sandbox.account_for(
+            python, owner=build.version.model_id, reads=[model / "MLmodel"]
+        ),
+        reads=[*sandbox.read_by(python), Path(build.bundle_path)],
         writes=[work],
     )
     try:

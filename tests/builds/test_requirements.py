@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -65,6 +66,57 @@ def test_an_option_among_the_requirements_is_refused(line: str, tmp_path: Path) 
         locking.requirements(model)
 
     assert refused.value.kind == "requirements"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "./evil", "../evil", "/srv/evil", "~/evil", "evil @ file:///srv/evil", "evil@/srv/evil",
+        "evil @ file:/srv/evil", "http://127.0.0.1:8000/evil.whl", "evil @ http://h/e.whl",
+        "git+https://example.org/evil", "evil @ git+ssh://example.org/evil",
+    ],
+)  # fmt: skip
+def test_a_package_from_anywhere_but_the_index_is_refused(line: str, tmp_path: Path) -> None:
+    model = artifacts.write(tmp_path / "m", requirements=f"numpy\n{line}\n")
+
+    with pytest.raises(BuildFailed, match=r"Line 2 of .* is no package of the index"):
+        locking.requirements(model)
+
+
+def test_ordinary_requirements_are_taken_as_they_are(tmp_path: Path) -> None:
+    text = (
+        "# see https://example.org/why\nscikit-learn>=1,<2; python_version < '3.14'  # a/b\n"
+        "numpy[extra]~=2.0\ntorch==2.1.0+cpu\nown @ https://example.org/own-1-py3-none-any.whl\n"
+    )
+    model = artifacts.write(tmp_path / "m", requirements=text)
+
+    assert locking.requirements(model) == text
+
+
+def test_a_byte_order_mark_hides_no_option(tmp_path: Path) -> None:
+    model = artifacts.write(tmp_path / "m", requirements="\ufeff-r /etc/passwd\n")
+
+    with pytest.raises(BuildFailed, match=r"Line 1 of requirements\.txt"):
+        locking.requirements(model)
+
+
+def test_uv_is_given_what_was_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    model = artifacts.write(tmp_path / "m", requirements="\ufeffnumpy\n")
+    asked: list[tuple[str, ...]] = []
+    out = tmp_path / "requirements.lock"
+    out.write_text("")
+    monkeypatch.setattr(uv, "run", lambda *given, tick: asked.append(given))
+    here = interpreters.choose("")
+
+    locking.lock(model=model, server=tmp_path, python=here, work=tmp_path, tick=lambda: None)
+
+    assert "--no-build" in asked[0]
+    assert str(model / "requirements.txt") not in asked[0]
+    assert Path(asked[0][-1]).read_bytes() == b"numpy\n"
+    settings.BUILD_FROM_SOURCE = True
+    assert uv.wheels_only() == []
 
 
 def test_constraints_that_mlflow_wrote_are_taken_but_no_option_in_them(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from django.test import Client
 
 from apps.accounts.lifecycle import Role
+from apps.accounts.models import User
 from apps.audit.models import Event
 from apps.builds import services
 from apps.builds.lifecycle import BuildStatus
@@ -76,14 +77,16 @@ def test_cancelling_a_queued_build_ends_it(version: Version, now: datetime) -> N
     build = services.start(version=version, actor=None, now=now)
     assert build.job is not None
 
-    jobs.cancel(job=build.job, now=now)
+    ada = User.objects.create_user("asker")
+    jobs.cancel(job=build.job, actor=ada, now=now)
 
     build.refresh_from_db()
-    assert (build.status, build.reason) == (BuildStatus.CANCELLED, "Cancelled by request")
+    assert (build.status, build.reason) == (BuildStatus.CANCELLED, "Cancelled by asker")
     assert build.failure == ""
     assert list(Event.objects.order_by("pk").values_list("verb", flat=True)) == [
         "build.started",
         "build.cancelled",
+        "job.cancelled",
     ]
 
 

@@ -3,6 +3,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from apps.accounts.models import User
+from apps.audit.models import Event
 from apps.core.errors import Unavailable
 from apps.jobs import services
 from apps.jobs.lifecycle import Status
@@ -44,6 +46,11 @@ def enqueue(now: datetime) -> Job:
 
 
 @pytest.fixture
+def ada() -> User:
+    return User.objects.create_user("ada")
+
+
+@pytest.fixture
 def past() -> datetime:
     return datetime(2020, 1, 1, tzinfo=UTC)
 
@@ -62,6 +69,24 @@ def test_work_that_ends_well(handler: Handler, past: datetime) -> None:
 def test_two_requests_for_the_same_work_are_one_job(handler: Handler, past: datetime) -> None:
     assert enqueue(past).pk == enqueue(past).pk
     assert Job.objects.count() == 1
+
+
+def test_a_worker_that_dies_while_somebody_cancels_leaves_nothing_half_done(
+    handler: Handler, past: datetime, ada: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job's end and what it means for its subject are one transaction."""
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    job = enqueue(past)
+    monkeypatch.setattr(services, "_tell_subject", killed)
+    with pytest.raises(KeyboardInterrupt):
+        services.cancel(job=job, actor=ada, now=past)
+
+    job.refresh_from_db()
+    assert job.status == Status.QUEUED
+    assert not Event.objects.exists()
 
 
 def test_a_job_is_run_once_however_often_it_is_woken(handler: Handler, past: datetime) -> None:
@@ -173,39 +198,41 @@ def test_a_worker_that_comes_back_late_changes_nothing(handler: Handler, past: d
     assert (current.status, current.worker, current.attempt) == (Status.RUNNING, "new:2", 2)
 
 
-def test_cancelling_a_queued_job_ends_it(handler: Handler, past: datetime) -> None:
+def test_cancelling_a_queued_job_ends_it(handler: Handler, past: datetime, ada: User) -> None:
     job = enqueue(past)
 
-    services.cancel(job=job, now=past)
+    services.cancel(job=job, actor=ada, now=past)
 
     job.refresh_from_db()
     assert job.status == Status.CANCELLED
-    assert handler.told == [(7, Status.CANCELLED, "Cancelled by request")]
+    assert handler.told == [(7, Status.CANCELLED, "Cancelled by ada")]
+    event = Event.objects.get()
+    assert (event.verb, event.actor, event.reason) == ("job.cancelled", ada, "Cancelled by ada")
     services.run(job.pk)
     assert handler.ran == []
 
 
 def test_cancelling_a_running_job_is_a_wish_until_its_worker_says_so(
-    handler: Handler, past: datetime
+    handler: Handler, past: datetime, ada: User
 ) -> None:
     job = enqueue(past)
     assert job.claim(worker="a:1", now=past, seconds=15)
 
-    services.cancel(job=job, now=past)
+    services.cancel(job=job, actor=ada, now=past)
     job.refresh_from_db()
     assert job.status == Status.CANCELLING
     services.sweep(now=past + timedelta(seconds=16))
 
     job.refresh_from_db()
-    assert (job.status, job.reason) == (Status.CANCELLED, "Cancelled; its worker was lost")
+    assert (job.status, job.reason) == (Status.CANCELLED, "Cancelled by ada; its worker was lost")
 
 
-def test_an_ended_job_cannot_be_cancelled(handler: Handler, past: datetime) -> None:
+def test_an_ended_job_cannot_be_cancelled(handler: Handler, past: datetime, ada: User) -> None:
     job = enqueue(past)
     services.run(job.pk)
 
     with pytest.raises(JobRefused, match="has already succeeded"):
-        services.cancel(job=job, now=past)
+        services.cancel(job=job, actor=ada, now=past)
 
     job.refresh_from_db()
     assert job.status == Status.SUCCEEDED

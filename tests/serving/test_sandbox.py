@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pwd
 import shlex
 import subprocess
 import sys
@@ -121,26 +120,84 @@ def test_a_program_that_does_not_exist_says_so() -> None:
 
 @as_root
 @pytest.mark.skipif(not SYSTEM_PYTHON.exists(), reason="needs a Python that everybody can run")
-def test_root_becomes_nobody_and_gets_its_directories(tmp_path: Path) -> None:
-    account = sandbox.account_for(SYSTEM_PYTHON)
-    nobody = pwd.getpwnam("nobody")
-    assert (account.name, account.uid, account.gid) == ("nobody", nobody.pw_uid, nobody.pw_gid)
+def test_root_becomes_the_owners_account_and_gets_its_directories(tmp_path: Path) -> None:
+    account = sandbox.account_for(SYSTEM_PYTHON, owner=7)
+    assert (account.name, account.uid, account.gid) == ("model-7", 2_000_000_007, 2_000_000_007)
     spool = tmp_path / "spool"
+    script = "import getpass, os; print(os.getuid(), getpass.getuser())"
     done = sandbox.run(
-        ["/usr/bin/id", "-u"],
+        [str(SYSTEM_PYTHON), "-I", "-c", script],
         env={}, limits=sandbox.Limits(), timeout_seconds=5, account=account, writes=[spool],
     )  # fmt: skip
-    assert (done.output_tail, done.ran_as) == (f"{nobody.pw_uid}\n", "nobody")
-    assert (spool.stat().st_uid, oct(spool.stat().st_mode & 0o777)) == (nobody.pw_uid, "0o700")
+    assert (done.output_tail, done.ran_as) == ("2000000007 model-7\n", "model-7")
+    assert (spool.stat().st_uid, oct(spool.stat().st_mode & 0o777)) == (2_000_000_007, "0o700")
 
 
 @as_root
-def test_root_stays_where_nobody_cannot_read_the_bundle(tmp_path: Path) -> None:
+def test_root_stays_where_the_account_cannot_read_the_bundle(tmp_path: Path) -> None:
     secret = tmp_path / "bundle.json"
     secret.touch(mode=0o600)
-    account = sandbox.account_for(SYSTEM_PYTHON, reads=[secret])
+    account = sandbox.account_for(SYSTEM_PYTHON, owner=7, reads=[secret])
     assert (account.name, account.uid) == ("root", None)
-    assert account.why == "nobody cannot reach the model's files or its Python"
+    assert account.why == "an account of its own cannot reach the model's files or its Python"
+
+
+confined = pytest.mark.skipif(
+    not sandbox.confinement(), reason="the kernel has no Landlock to confine with"
+)
+
+
+@confined
+def test_a_confined_program_finds_only_what_it_was_given(tmp_path: Path) -> None:
+    given, secret, own = (tmp_path / name for name in ("given", "secret", "own"))
+    for place in (given, secret):
+        place.mkdir()
+        (place / "file").write_text("words")
+    script = f"""
+import os, pathlib
+def of(path):
+    try:
+        return pathlib.Path(path).read_text()
+    except OSError as refused:
+        return type(refused).__name__
+print(of({str(given / "file")!r}), of({str(secret / "file")!r}), of("/etc/shadow"))
+try:
+    pathlib.Path({str(given / "more")!r}).write_text("mine")
+except OSError as refused:
+    print(type(refused).__name__)
+pathlib.Path({str(own)!r}, "note").write_text("kept")
+"""
+    done = python(script, reads=[*sandbox.read_by(Path(sys.executable)), given], writes=[own])
+
+    assert done.output_tail == "words PermissionError PermissionError\nPermissionError\n"
+    assert (own / "note").read_text() == "kept"
+
+
+@confined
+def test_a_confined_program_signals_and_reads_no_other_process() -> None:
+    script = f"""
+import os, pathlib, signal
+for what in (
+    lambda: os.kill({os.getpid()}, 0),
+    lambda: pathlib.Path("/proc/{os.getpid()}/environ").read_bytes(),
+    lambda: os.listdir("/proc/{os.getpid()}/root/tmp"),
+):
+    try:
+        print(what())
+    except PermissionError:
+        print("refused")
+"""
+    done = python(script, reads=sandbox.read_by(Path(sys.executable)))
+    # Signals are kept apart from the sixth version of Landlock on.
+    signals = "refused" if int(sandbox.confinement().split()[1]) >= 6 else "None"
+    assert done.output_tail == f"{signals}\nrefused\nrefused\n"
+
+
+@as_root
+def test_who_stays_root_has_none_of_its_powers() -> None:
+    done = python("print(open('/proc/self/status').read())")
+    for kind in ("CapPrm", "CapEff", "CapBnd"):
+        assert f"{kind}:\t0000000000000000" in done.output_tail
 
 
 def _has_ended(pid: int) -> bool:

@@ -8,6 +8,7 @@ import pytest
 from django.test import Client
 
 from apps.accounts.lifecycle import Role
+from apps.accounts.models import User
 from apps.audit.models import Event
 from apps.builds.lifecycle import BuildStatus
 from apps.builds.models import Build
@@ -79,11 +80,12 @@ def test_cancelling_a_queued_run_ends_it(build: Build, judge: Judge, now: dateti
     run = judge.queue(build, SCHEMA)
     assert run.job is not None
 
-    jobs.cancel(job=run.job, now=now)
+    ada = User.objects.create_user("asker")
+    jobs.cancel(job=run.job, actor=ada, now=now)
 
     run.refresh_from_db()
     assert (run.status, run.verdict) == (RunStatus.CANCELLED, "")
-    assert run.reason == "Cancelled by request"
+    assert run.reason == "Cancelled by asker"
 
 
 def test_the_api_lists_and_shows_runs_to_their_team_only(

@@ -70,7 +70,7 @@ def _install(fresh: Path, lock: str, python: Interpreter, tick: Callable[[], Non
         uv.run(
             "pip", "sync", "--quiet", "--require-hashes", "--python", str(fresh / "bin" / "python"),
             # Models may not write here, so nobody could compile later: each start would.
-            "--compile-bytecode", str(listed),
+            "--compile-bytecode", *uv.wheels_only(), str(listed),
             tick=tick,
         )  # fmt: skip
     except uv.UvFailed as failure:

@@ -13,12 +13,10 @@ def requirements(model: Path) -> str:
     """It reads the requirements as MLflow wrote them; blank where the model brought none.
 
     Raises: BuildFailed "requirements" for a line that is an option: `-r` would read any file that
-    the panel can read, `--index-url` would fetch from wherever the author says.
+    the panel can read, `--index-url` would fetch from wherever the author says. Likewise for a
+    package that is a path or an address other than https.
     """
-    path = model / "requirements.txt"
-    if not path.is_file():
-        return ""
-    text = path.read_text("utf-8", "replace")
+    text = _text(model / "requirements.txt")
     for number, line in enumerate(text.splitlines(), 1):
         words = line.strip()
         if words.startswith("-") and words not in CONSTRAINTS:
@@ -27,12 +25,33 @@ def requirements(model: Path) -> str:
                 f"Line {number} of requirements.txt, {words[:100]!r}, is an option; a build takes "
                 "packages only. Which index is used is set where the panel runs (UV_INDEX_URL)",
             )
+        if _is_elsewhere(words):
+            raise BuildFailed(
+                "requirements",
+                f"Line {number} of requirements.txt, {words[:100]!r}, is no package of the index; "
+                "a build takes packages by name, or wheels by https address",
+            )
     if any(line.strip() in CONSTRAINTS for line in text.splitlines()):
-        constraints = model / "constraints.txt"
-        inner = constraints.read_text("utf-8", "replace") if constraints.is_file() else ""
-        if any(line.strip().startswith("-") for line in inner.splitlines()):
+        inner = _text(model / "constraints.txt").splitlines()
+        if any(line.strip().startswith("-") or _is_elsewhere(line) for line in inner):
             raise BuildFailed("requirements", "constraints.txt holds an option; only versions may")
     return text
+
+
+def _is_elsewhere(line: str) -> bool:
+    """A path, or an address that is not https: ours to read or to reach, not the author's."""
+    words = line.partition("#")[0] if line.lstrip().startswith("#") else line.partition(" #")[0]
+    _, at, target = words.partition("@")
+    if at:
+        return not target.strip().lower().startswith("https://")
+    return words.strip().startswith("~") or any(sign in words for sign in "/\\:")
+
+
+def _text(path: Path) -> str:
+    """It reads what people wrote; a byte-order mark, which uv ignores, would hide an option."""
+    if not path.is_file():
+        return ""
+    return path.read_text("utf-8", "replace").replace("\ufeff", "")
 
 
 def lock(
@@ -42,15 +61,19 @@ def lock(
 
     Raises: BuildFailed "requirements" with uv's explanation; Unavailable without the index.
     """
-    out = work / "requirements.lock"
-    given = [model / "requirements.txt", server / "requirements.txt"]
+    out, asked = work / "requirements.lock", work / "asked"
+    asked.mkdir(exist_ok=True)
+    # What was looked at, and not the files again: uv may read them in another way than we do.
+    (asked / "requirements.txt").write_text(requirements(model))
+    (asked / "constraints.txt").write_text(_text(model / "constraints.txt"))
+    given = [asked / "requirements.txt", server / "requirements.txt"]
     try:
         uv.run(
             "pip", "compile", "--quiet", "--generate-hashes",
             # Paths and comments would make two locks of the same packages differ.
             "--no-header", "--no-annotate",
             "--python", str(python.path), "--output-file", str(out),
-            *[str(path) for path in given if path.is_file()],
+            *uv.wheels_only(), *[str(path) for path in given if path.is_file()],
             tick=tick,
         )  # fmt: skip
     except uv.UvFailed as failure:

@@ -24,6 +24,7 @@ def probe(*, build: Build, tick: Callable[[], None]) -> dict[str, Any]:
         out = work / "probe.json"
         model = Path(build.bundle_path) / "model"
         command = build.command("probe", "--model", str(model), "--out", str(out))
+        python = Path(command[0])
         done = sandbox.run(
             command,
             env=build.process_environment() | {"HOME": name, "TMPDIR": name},
@@ -31,7 +32,10 @@ def probe(*, build: Build, tick: Callable[[], None]) -> dict[str, Any]:
             cwd=work,
             timeout_seconds=TIMEOUT_SECONDS,
             on_tick=tick,
-            account=sandbox.account_for(Path(command[0]), reads=[model / "MLmodel"]),
+            account=sandbox.account_for(
+                python, owner=build.version.model_id, reads=[model / "MLmodel"]
+            ),
+            reads=[*sandbox.read_by(python), Path(build.bundle_path)],
             writes=[work],
         )
         try:
@@ -41,6 +45,7 @@ def probe(*, build: Build, tick: Callable[[], None]) -> dict[str, Any]:
     report["seconds"] = round(done.seconds, 3)
     report["output"] = done.output_tail[-4000:]
     report["ran_as"] = done.ran_as
+    report["confined_by"] = sandbox.confinement()
     return report
 
 

@@ -54,6 +54,15 @@ def run(*arguments: str, tick: Callable[[], None]) -> None:
     raise UvFailed(words[:4000])
 
 
+def wheels_only() -> list[str]:
+    """The option that keeps packages from running code of theirs while they are installed.
+
+    A source package is built by its own script, which would run with the panel's rights and could
+    put anything into the cache that all builds share.
+    """
+    return [] if settings.BUILD_FROM_SOURCE else ["--no-build"]
+
+
 def is_network(words: str) -> bool:
     """It tells an index that cannot be reached from requirements that cannot be met."""
     said = words.lower()

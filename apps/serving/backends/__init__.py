@@ -35,6 +35,7 @@ class WantedRevision:
     bundle_path: str
     environment_path: str
     replicas: int
+    owner: int = 0  # the model: processes of one owner share an account, those of two do not
 
 
 @dataclass(frozen=True)

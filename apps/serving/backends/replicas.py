@@ -53,7 +53,7 @@ class Replicas:
         self.place = place
         self._limits = limits
         self._supervisor = Supervisor(place.supervisor)
-        self._accounts: dict[tuple[Path, Path], sandbox.Account] = {}
+        self._accounts: dict[tuple[Path, Path, int], sandbox.Account] = {}
 
     def socket(self, revision: int, index: int) -> Path:
         return self.place.sockets / f"r{revision}" / f"{index}.sock"
@@ -242,9 +242,10 @@ class Replicas:
         """Asked once a bundle: the answer costs the start of an interpreter."""
         python = Path(revision.environment_path) / "bin/python"
         card = Path(revision.bundle_path) / "bundle.json"
-        if (python, card) not in self._accounts:
-            self._accounts[python, card] = sandbox.account_for(python, reads=[card])
-        return self._accounts[python, card]
+        asked = (python, card, revision.owner)
+        if asked not in self._accounts:
+            self._accounts[asked] = sandbox.account_for(python, owner=revision.owner, reads=[card])
+        return self._accounts[asked]
 
     def _section(
         self,
@@ -267,6 +268,7 @@ class Replicas:
             "PATH": f"{python.parent}:/usr/local/bin:/usr/bin:/bin",
             "LANG": "C.UTF-8",
             "HOME": str(socket.parent),
+            "TMPDIR": str(socket.parent),
             "PYTHONUNBUFFERED": "1",
             "PYTHONDONTWRITEBYTECODE": "1",  # a bundle never changes
             # More replicas use more processors; a model that takes all would slow the others.
@@ -278,7 +280,7 @@ class Replicas:
         }
         line = sandbox.command(
             argv, env=env, limits=self._limits, cwd=bundle, account=account,
-            writes=[socket.parent, spool],
+            reads=[*sandbox.read_by(python), bundle], writes=[socket.parent, spool],
         )  # fmt: skip
         return {
             "command": shlex.join(line).replace("%", "%%"),
