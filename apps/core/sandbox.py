@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from apps.core.sandbox_exec import landlock
+from apps.core.sandbox_exec import end_left, landlock
 
 LAUNCHER = Path(__file__).with_name("sandbox_exec.py")
 # Accounts of models: numbers that nobody has, one for each owner, so that a model can reach neither
@@ -76,19 +76,31 @@ def myself() -> Account:
     return Account(_name_of(os.geteuid()))
 
 
-def account_for(interpreter: Path, *, owner: int, reads: Iterable[Path] = ()) -> Account:
+def account_for(
+    interpreter: Path,
+    *,
+    owner: int,
+    reads: Iterable[Path] = (),
+    passes: Iterable[Path] = (),
+) -> Account:
     """It chooses the unprivileged account of `owner` where we are root and it reaches its files.
 
     The account itself is asked, by really starting the interpreter as it: a path may lie in a
-    private home although its own mode is open.
+    private home although its own mode is open. `passes` are directories on the way to what it
+    writes.
     """
     if os.geteuid() != 0:
         return Account(_name_of(os.geteuid()), why="the panel itself does not run as root")
     uid = FIRST_UID + owner
-    script = "import os, sys; sys.exit(not all(os.access(p, os.R_OK) for p in sys.argv[1:]))"
+    # Letters: what os.access is asked for each path.
+    script = (
+        "import os, sys; "
+        "sys.exit(not all(os.access(p[1:], {'r': 4, 'x': 1}[p[0]]) for p in sys.argv[1:]))"
+    )
+    asked_for = [*(f"r{path}" for path in reads), *(f"x{path}" for path in passes)]
     try:
         asked = subprocess.run(
-            [interpreter, "-I", "-c", script, *reads],
+            [interpreter, "-I", "-c", script, *asked_for],
             user=uid, group=uid, extra_groups=[], env={}, cwd="/",
             stdin=subprocess.DEVNULL, capture_output=True, timeout=20, check=False,
         )  # fmt: skip
@@ -107,6 +119,11 @@ def confinement() -> str:
     return f"Landlock {version}" if version else ""
 
 
+def end_all(mark: str) -> None:
+    """It ends every program that was started with this mark or one below it, and its children."""
+    end_left(mark)
+
+
 def read_by(interpreter: Path) -> list[Path]:
     """The directories that an interpreter needs: its environment and the Python behind it."""
     return [interpreter.parent.parent, interpreter.resolve().parent.parent]
@@ -122,6 +139,7 @@ def command(
     reads: Sequence[Path] | None = None,
     writes: Sequence[Path] = (),
     death_signal: str = "SIGTERM",
+    mark: str = "",
 ) -> list[str]:
     """It gives the command that becomes `argv` inside the sandbox.
 
@@ -129,7 +147,8 @@ def command(
     the account. With `reads`, the program finds no other paths than these, those it writes and
     what the system gives to every program (where the kernel can: `confinement`). No part of the
     specification holds a character that a supervisor would take as its own. The program gets
-    `death_signal` when whatever started it ends.
+    `death_signal` when whatever started it ends. What an earlier program of the same `mark`, or
+    of one below it (`a` is above `a/b`), left running is ended first.
     """
     account = account or myself()
     text = json.dumps(
@@ -144,6 +163,7 @@ def command(
             "uid": account.uid,
             "gid": account.gid,
             "death_signal": death_signal,
+            "mark": mark,
         },
         separators=(",", ":"),
     )

@@ -1,7 +1,8 @@
 """Becomes another program that gets nothing of ours: `python -I sandbox_exec.py JSON`.
 
 Standard library only, and run by its path: it may be started where the panel's packages are not.
-The JSON holds argv, env, limits, cwd, reads, writes, uid, gid, death_signal (apps/core/sandbox.py).
+The JSON holds argv, env, limits, cwd, reads, writes, uid, gid, death_signal, mark
+(apps/core/sandbox.py).
 Landlock: https://docs.kernel.org/userspace-api/landlock.html
 """
 
@@ -19,6 +20,7 @@ from typing import Any
 PR_SET_PDEATHSIG = 1
 PR_CAPBSET_DROP = 24
 PR_SET_NO_NEW_PRIVS = 38
+MARK = "PORTAL_PROCESS_OF"  # in the environment of a program and all its children
 CANNOT = 127  # what a shell answers for a command it could not start
 
 LANDLOCK_CREATE, LANDLOCK_ADD, LANDLOCK_RESTRICT = 444, 445, 446  # the same on every machine
@@ -50,6 +52,9 @@ DEVICES = (
 def main(spec: dict[str, Any]) -> None:
     """It gives up what the program must not have and replaces this process by it."""
     parent = os.getppid()
+    if spec["mark"]:
+        end_left(spec["mark"])
+        spec["env"][MARK] = spec["mark"]
     # The supervisor has made this process the leader of its own group already.
     with contextlib.suppress(PermissionError):
         os.setsid()
@@ -60,15 +65,8 @@ def main(spec: dict[str, Any]) -> None:
             os.chown(path, spec["uid"], spec["gid"])
     for name, value in spec["limits"].items():
         limit(getattr(resource, name), value)
-    if spec["uid"] is not None:
-        os.setgroups([])
-        os.setgid(spec["gid"])
-        os.setuid(spec["uid"])
     libc = ctypes.CDLL(None, use_errno=True)
-    if os.geteuid() == 0:
-        # Whoever stays root keeps what root owns, and none of its powers over others.
-        for capability in range(64):
-            libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
+    become(libc, spec["uid"], spec["gid"])
     libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     # After the change of user, which clears it: whoever started this leaves nothing behind.
     libc.prctl(PR_SET_PDEATHSIG, getattr(signal, spec["death_signal"]), 0, 0, 0)
@@ -82,6 +80,30 @@ def main(spec: dict[str, Any]) -> None:
     # Python ignores it and a program inherits that: it would write on into a closed pipe.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     os.execve(spec["argv"][0], spec["argv"], spec["env"])
+
+
+def become(libc: Any, uid: int | None, gid: int) -> None:
+    """It turns into the account; whoever stays root keeps what root owns, none of its powers."""
+    if uid is not None:
+        os.setgroups([])
+        os.setgid(gid)
+        os.setuid(uid)
+    if os.geteuid() == 0:
+        for capability in range(64):
+            libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
+
+
+def end_left(mark: str) -> None:
+    """It ends what programs of this mark left behind: helpers that outlived a killed parent."""
+    wanted = f"{MARK}={mark}".encode()
+    for entry in os.listdir("/proc"):  # noqa: PTH208  pathlib costs a start 10 ms
+        if not entry.isdigit():
+            continue
+        with contextlib.suppress(OSError):
+            with open(f"/proc/{entry}/environ", "rb") as file:  # noqa: PTH123
+                told = file.read().split(b"\0")
+            if any(one == wanted or one.startswith(wanted + b"/") for one in told):
+                os.kill(int(entry), signal.SIGKILL)
 
 
 def landlock() -> int:

@@ -152,10 +152,12 @@ def _create(var: Path, record: Path) -> dict[str, int | str]:
 def _run_directory(var: Path) -> Path:
     mark = hashlib.sha256(str(var).encode()).hexdigest()[:10]
     run = Path(tempfile.gettempdir()) / f"portal-{os.geteuid()}-{mark}"
-    run.mkdir(mode=0o700, exist_ok=True)
+    run.mkdir(mode=0o711, exist_ok=True)
     if run.stat().st_uid != os.geteuid():
         # A directory someone else made under this name could serve us their sockets.
         raise PermissionError(f"{run} belongs to another user; remove it or set TMPDIR")
+    # Models pass through to their own sockets; those of the panel have mode 0600.
+    run.chmod(0o711)
     return run
 
 

@@ -11,6 +11,7 @@ import httpx
 import psycopg
 import redis
 
+from apps.core import sandbox
 from mlops_portal.stack import programs, supervisor
 from mlops_portal.stack.config import Stack
 from mlops_portal.stack.supervisor import Supervisor
@@ -87,6 +88,8 @@ def stop(stack: Stack, *, seconds: float = 60) -> bool:
         _until(partial(_are_stopped, client, names), seconds, "processes", stack.logs)
     client.shutdown()
     _until(lambda: not Path(f"/proc/{pid}").exists(), seconds, "supervisor", stack.logs)
+    # Models may have started helpers of their own, which no supervisor knows.
+    sandbox.end_all(str(stack.run))
     for socket in stack.run.glob("*.sock"):
         socket.unlink(missing_ok=True)
     return True

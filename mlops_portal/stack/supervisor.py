@@ -1,6 +1,7 @@
 """Speaks with supervisord, which keeps every process of the product alive (docs/adr/0002)."""
 
 import configparser
+import secrets
 import subprocess
 import sys
 import xmlrpc.client
@@ -15,6 +16,9 @@ from mlops_portal.stack.config import ROOT, Stack
 from mlops_portal.stack.programs import PROGRAMS, portal_env
 
 MANY = 1_000_000  # a process that keeps failing is tried for ever; the page says that it fails
+
+
+USER = "portal"
 
 
 class Down(Exception):
@@ -38,7 +42,7 @@ class Supervisor:
 
     def call(self, method: str, *args: object) -> Any:
         # A new transport a call: one that failed once keeps its dead connection for ever.
-        transport = SupervisorTransport("", "", f"unix://{self.socket}")
+        transport = SupervisorTransport(USER, key_of(self.socket), f"unix://{self.socket}")
         proxy = xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport)
         try:
             with proxy:
@@ -94,6 +98,15 @@ class Supervisor:
                 raise
 
 
+def key_of(socket: Path) -> str:
+    """The password of a supervisor. Where everything runs as one user the socket's mode keeps no
+    model out, but no model can read this file."""
+    try:
+        return socket.with_suffix(".key").read_text()
+    except FileNotFoundError:
+        return ""
+
+
 def launch(stack: Stack) -> None:
     """It writes the configuration and starts supervisord in the background."""
     stack.logs.mkdir(parents=True, exist_ok=True)
@@ -130,8 +143,16 @@ def program_section(
 
 
 def _configuration(stack: Stack) -> configparser.RawConfigParser:
+    key = stack.supervisor_socket.with_suffix(".key")
+    key.touch(mode=0o600)
+    key.write_text(secrets.token_urlsafe(24))
     written = configparser.RawConfigParser()
-    written["unix_http_server"] = {"file": str(stack.supervisor_socket), "chmod": "0600"}
+    written["unix_http_server"] = {
+        "file": str(stack.supervisor_socket),
+        "chmod": "0600",
+        "username": USER,
+        "password": key.read_text(),
+    }
     written["supervisord"] = {
         "logfile": str(stack.logs / "supervisord.log"),
         "pidfile": str(stack.var / "supervisord.pid"),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from datetime import datetime
 from pathlib import Path
 
 import pytest
+from django.conf import settings
 
 from apps.accounts.models import User
 from apps.audit.models import Event
@@ -15,6 +17,7 @@ from apps.builds import selectors
 from apps.builds.lifecycle import BuildStatus
 from apps.builds.models import Build
 from apps.builds.steps import bundles, uv
+from apps.core import sandbox
 from apps.jobs.lifecycle import Status
 from apps.notifications.models import Delivery
 from apps.registry.models import Version
@@ -196,13 +199,38 @@ def test_the_model_sees_no_secret_of_the_panel(
 
     failed = build(version, now)
 
-    seen = set(failed.probe["error"]["message"].split()) - {"LC_CTYPE"}
+    seen = set(failed.probe["error"]["message"].split()) - {"LC_CTYPE", "USER"}
     assert seen == {
         "HOME", "LANG", "MLFLOW_DISABLE_TELEMETRY", "PATH", "PYTHONDONTWRITEBYTECODE",
         "PYTHONPATH", "TMPDIR",
     }  # fmt: skip
     assert "SECRET_KEY" not in uv.environment()
     assert "AWS_SECRET_ACCESS_KEY" not in uv.environment()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_the_model_runs_as_an_account_of_its_own_wherever_the_panels_python_lies(
+    version: Version, store: Store, now: datetime
+) -> None:
+    artifacts.write(store.place(version))
+
+    built = build(version, now)
+
+    assert built.probe["ran_as"] == f"model-{version.model_id}"
+    assert built.probe["confined_by"] == sandbox.confinement()
+
+
+@pytest.mark.skipif(not sandbox.confinement(), reason="the kernel has no Landlock")
+def test_the_model_finds_no_file_of_the_panel(
+    version: Version, store: Store, now: datetime
+) -> None:
+    secret = settings.STACK.var / "stack.json"
+    told = f"raise RuntimeError(open({str(secret)!r}).read())"
+    artifacts.write(store.place(version), pickled=artifacts.on_load(told))
+
+    failed = build(version, now)
+
+    assert failed.probe["error"]["message"] == f"[Errno 13] Permission denied: '{secret}'"
 
 
 def test_files_that_vanished_fail_the_build(version: Version, store: Store, now: datetime) -> None:

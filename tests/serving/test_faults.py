@@ -142,6 +142,14 @@ def test_a_replica_with_another_digest_never_gets_traffic(stage: Stage, tmp_path
     assert {ask(INFER, ROW)[1]["x-revision"] for _ in range(20)} == {str(stable.pk)}
 
 
+def test_the_supervisors_socket_alone_opens_nothing(gateway: None) -> None:
+    connection = unix.Connection(settings.STACK.supervisor_socket, timeout_seconds=5)
+    body = "<methodCall><methodName>supervisor.getPID</methodName></methodCall>"
+    connection.request("POST", "/RPC2", body, {"Content-Type": "text/xml"})
+    assert connection.getresponse().status == 401
+    connection.close()
+
+
 def test_a_gateways_own_answer_is_told_apart_from_a_models(stage: Stage) -> None:
     revision = stage.deploy(1)
     stage.wait_ready(revision)

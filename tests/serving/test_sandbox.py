@@ -193,6 +193,34 @@ for what in (
     assert done.output_tail == f"{signals}\nrefused\nrefused\n"
 
 
+def test_helpers_that_outlived_their_parent_are_ended(tmp_path: Path) -> None:
+    mark, note = f"{tmp_path}/r1/0", tmp_path / "pid"
+    helper = "import time; time.sleep(60)"
+    leaves = f"""
+import pathlib, subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", {helper!r}], start_new_session=True)
+pathlib.Path({str(note)!r}).write_text(str(child.pid))
+"""
+
+    def start(script: str, mark: str) -> None:
+        line = sandbox.command(
+            [sys.executable, "-I", "-c", script], env={}, limits=sandbox.Limits(), mark=mark
+        )
+        subprocess.run(line, check=True, timeout=30)
+
+    start(leaves, mark)
+    first = int(note.read_text())
+    start(leaves, f"{tmp_path}/r1/1")
+    second = int(note.read_text())
+    assert not _has_ended(first)
+
+    start("pass", mark)
+    until("the helper had ended", lambda: _has_ended(first))
+    assert not _has_ended(second)
+    sandbox.end_all(str(tmp_path))
+    until("the other helper had ended", lambda: _has_ended(second))
+
+
 @as_root
 def test_who_stays_root_has_none_of_its_powers() -> None:
     done = python("print(open('/proc/self/status').read())")

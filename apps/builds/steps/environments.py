@@ -19,7 +19,8 @@ from apps.builds.steps.interpreters import Interpreter
 
 
 def key(lock: str, python: Interpreter) -> str:
-    return hashlib.sha256(f"{lock}\n# python {python.version}\n".encode()).hexdigest()
+    text = f"{lock}\n# python {python.version} at {python.path}\n"
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def ready(*, lock: str, python: Interpreter, tick: Callable[[], None]) -> tuple[Path, bool]:

@@ -7,8 +7,10 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+from apps.builds.steps import reachable
 
 SUPPORTED = ("3.10", "3.11", "3.12", "3.13")  # by model_server
 ASK = "import platform; print(platform.python_version())"
@@ -22,7 +24,15 @@ class Interpreter:
 
 
 def choose(wanted: str) -> Interpreter:
-    """It finds an interpreter of the wanted minor version, or else takes the panel's own."""
+    """It finds an interpreter of the wanted minor version, or else takes the panel's own.
+
+    One that lies in a private home is copied to where the accounts of models reach it.
+    """
+    found = _find(wanted)
+    return replace(found, path=reachable.interpreter(found.path))
+
+
+def _find(wanted: str) -> Interpreter:
     own = platform.python_version()
     minor = _minor(wanted)
     if not minor:

@@ -11,6 +11,7 @@ from pathlib import Path
 from apps.serving.backends import envoy, unix
 
 ADMIN_SECONDS = 2.0
+ADMIN_BYTES = 16 << 20  # four lines a cluster
 POLL_SECONDS = 0.01
 KEPT_VERSIONS = 50
 ASKED = r"(version_text|update_rejected|membership_healthy|upstream_rq_active)$"
@@ -48,7 +49,12 @@ class Gateway:
 
     def status(self) -> Status | None:
         """It asks Envoy; None when Envoy does not answer."""
-        answer = unix.get(self._admin, f"/stats?filter={ASKED}", timeout_seconds=ADMIN_SECONDS)
+        answer = unix.get(
+            self._admin,
+            f"/stats?filter={ASKED}",
+            timeout_seconds=ADMIN_SECONDS,
+            most_bytes=ADMIN_BYTES,
+        )
         if answer is None or answer[0] != 200:
             return None
         return _status(answer[1].decode())
@@ -77,8 +83,10 @@ class Gateway:
         self._write("cds.json", lambda version: envoy.clusters(version, listed), status)
 
     def write_routes(self, wanted: Sequence[envoy.Route], status: Status | None) -> None:
+        in_force = "" if status is None else status.versions.get("rds.json", "")
+
         def made(version: str) -> envoy.Json:
-            self._keep_split(version, wanted)
+            self._keep_split(version, wanted, in_force)
             return envoy.routes(version, wanted, self._timeouts)
 
         self._write("rds.json", made, status)
@@ -126,10 +134,14 @@ class Gateway:
         # What Envoy refused or missed is given again; it does not look twice by itself.
         if taken and old and envoy.bare(old) == envoy.bare(make("")):
             return
-        version = str(time.time_ns())
+        # A clock that was set back must not make a version that is older than the last one.
+        last = str(old.get("version_info", ""))
+        version = str(max(time.time_ns(), int(last) + 1 if last.isdigit() else 0))
         _put(self.home / name, make(version))
 
-    def _keep_split(self, version: str, wanted: Sequence[envoy.Route]) -> None:
+    def _keep_split(self, version: str, wanted: Sequence[envoy.Route], in_force: str) -> None:
+        """It notes what the version means. What is in force stays known however often newer
+        versions are refused: without it nobody could tell what callers get."""
         if not version:
             return
         split = {
@@ -140,7 +152,8 @@ class Gateway:
         # Before the routes themselves: Envoy may take those before this process goes on.
         _put(self._splits / f"{version}.json", {"split": split})
         for old in sorted(self._splits.glob("*.json"))[:-KEPT_VERSIONS]:
-            old.unlink(missing_ok=True)
+            if old.stem not in (version, in_force):
+                old.unlink(missing_ok=True)
 
 
 def _put(path: Path, document: envoy.Json) -> None:

@@ -2,6 +2,7 @@
 
 import configparser
 import json
+import logging
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,6 +16,7 @@ from apps.serving.backends import RevisionSight, WantedRevision, unix
 from apps.serving.backends.supervisord import Down, Process, Supervisor
 from apps.serving.lifecycle import RevisionState
 
+log = logging.getLogger(__name__)
 READY_SECONDS = 3.0
 DRAIN_SECONDS = 25  # a little more than the model server takes to finish what is under way
 # A process that ends sooner is tried again after 1, 2, 3 … s, so that a broken model does not
@@ -65,14 +67,20 @@ class Replicas:
         """
         self.place.configurations.mkdir(parents=True, exist_ok=True)
         self.place.logs.mkdir(parents=True, exist_ok=True)
+        # Models pass through to what is theirs; the launcher's own mask would shut them out.
+        self.place.spool.mkdir(mode=0o711, parents=True, exist_ok=True)
+        self.place.spool.chmod(0o711)
         running = self._supervisor.processes()
-        for pk, (environment, endpoint, revision) in wanted.items():
-            self._configure(environment, endpoint, revision, running if pk in busy else {})
+        for environment, endpoint, revision in wanted.values():
+            self._configure(environment, endpoint, revision)
         names = {name_of(pk, i) for pk, (_, _, r) in wanted.items() for i in range(r.replicas)}
+        serving = {name for name in names if int(name[1:].partition(".")[0]) in busy}
         added, changed = self._supervisor.reread()
         for name in sorted(names & added):
             self._supervisor.add(name)
         for name in sorted(names & changed):
+            if name in serving and running[name].runs:
+                continue  # other words are no reason to end it; they count from its next start
             if running[name].runs or running[name].state == "STOPPING":
                 self._supervisor.stop(name)  # and is started as it should be at the next look
             else:
@@ -218,25 +226,17 @@ class Replicas:
                 return f"{said.get('event', '')}: {words}".strip(": ")[:REASON_CHARACTERS]
         return " | ".join(lines[-3:])[-REASON_CHARACTERS:]
 
-    def _configure(
-        self,
-        environment: str,
-        endpoint: str,
-        revision: WantedRevision,
-        running: Mapping[str, Process],
-    ) -> None:
+    def _configure(self, environment: str, endpoint: str, revision: WantedRevision) -> None:
         path = self.place.configurations / f"{revision.id}.conf"
-        old = _sections(path)
-        new = {}
         account = self._account(revision)
-        for index in range(revision.replicas):
-            name = name_of(revision.id, index)
-            if name in old and name in running:
-                new[name] = old[name]  # it serves: other words are no reason to end it
-                continue
-            new[name] = self._section(environment, endpoint, revision, index, account)
+        new = {
+            name_of(revision.id, index): self._section(
+                environment, endpoint, revision, index, account
+            )
+            for index in range(revision.replicas)
+        }
         # What is no longer wanted goes in `stop`, after its traffic.
-        _put(path, old | new)
+        _put(path, _sections(path) | new)
 
     def _account(self, revision: WantedRevision) -> sandbox.Account:
         """Asked once a bundle: the answer costs the start of an interpreter."""
@@ -281,6 +281,7 @@ class Replicas:
         line = sandbox.command(
             argv, env=env, limits=self._limits, cwd=bundle, account=account,
             reads=[*sandbox.read_by(python), bundle], writes=[socket.parent, spool],
+            mark=str(socket.with_suffix("")),
         )  # fmt: skip
         return {
             "command": shlex.join(line).replace("%", "%%"),

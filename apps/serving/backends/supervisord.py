@@ -1,5 +1,6 @@
 """A client of the supervisord that keeps the model replicas of this installation alive."""
 
+import base64
 import http.client
 import xmlrpc.client
 from dataclasses import dataclass
@@ -68,8 +69,18 @@ class Supervisor:
             if not said.faultString.startswith((fault, "BAD_NAME")):
                 raise
 
+    def _key(self) -> tuple[str, str]:
+        """Read anew: a supervisor that was started again has another one."""
+        try:
+            key = self._path.with_suffix(".key").read_text()
+        except FileNotFoundError:
+            key = ""
+        told = base64.b64encode(f"portal:{key}".encode()).decode()
+        return "Authorization", f"Basic {told}"
+
     def _call(self, method: str, *args: object) -> Any:
-        proxy = xmlrpc.client.ServerProxy("http://supervisor", transport=_Transport(self._path))
+        transport = _Transport(self._path, self._key())
+        proxy = xmlrpc.client.ServerProxy("http://supervisor", transport=transport)
         try:
             with proxy:
                 return getattr(proxy, f"supervisor.{method}")(*args)
@@ -78,8 +89,8 @@ class Supervisor:
 
 
 class _Transport(xmlrpc.client.Transport):
-    def __init__(self, path: Path) -> None:
-        super().__init__()
+    def __init__(self, path: Path, header: tuple[str, str]) -> None:
+        super().__init__(headers=[header])
         self._path = path
 
     def make_connection(self, host: Any) -> http.client.HTTPConnection:
