@@ -13,12 +13,14 @@ django = get_asgi_application()
 
 from django.urls import path
 
+from mlops_portal.limits import BodyLimit
 from mlops_portal.live import LiveConsumer
 from mlops_portal.mlflow_proxy import MlflowProxy
 
 application = ProtocolTypeRouter(
     {
-        "http": MlflowProxy(django),  # type: ignore[arg-type]  # Django takes any mapping
+        # /mlflow stands before the limit: artifacts of any size are passed on in pieces.
+        "http": MlflowProxy(BodyLimit(django)),  # type: ignore[arg-type]  # Django takes any mapping
         "websocket": AllowedHostsOriginValidator(
             AuthMiddlewareStack(URLRouter([path("ws/live/", LiveConsumer.as_asgi())]))
         ),

@@ -26,6 +26,7 @@ OUR_APPS = [
     "apps.core",
     "apps.accounts",
     "apps.audit",
+    "apps.people",
     "apps.jobs",
     "apps.notifications",
     "apps.registry",

@@ -4,12 +4,12 @@ from django.contrib.auth import views as auth
 from django.urls import include, path
 from drf_spectacular.views import SpectacularJSONAPIView
 
-from apps.accounts import urls as accounts
 from apps.audit import urls as audit
 from apps.builds import urls as builds
 from apps.jobs import urls as jobs
 from apps.monitoring import urls as monitoring
 from apps.notifications import urls as notifications
+from apps.people import urls as people
 from apps.promotions import urls as promotions
 from apps.registry import urls as registry
 from apps.rollouts import urls as rollouts
@@ -18,7 +18,7 @@ from apps.validation import urls as validation
 from mlops_portal import views
 
 APPS = (
-    accounts, audit, jobs, notifications, registry, builds, serving, validation, monitoring,
+    people, audit, jobs, notifications, registry, builds, serving, validation, monitoring,
     promotions, rollouts,
 )  # fmt: skip
 

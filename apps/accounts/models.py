@@ -24,6 +24,10 @@ class Team(models.Model):
     def __str__(self) -> str:
         return self.name
 
+    @property
+    def owning_team_id(self) -> int:
+        return self.pk
+
 
 class Membership(models.Model):
     """One role of one person in one team; a person may have several."""

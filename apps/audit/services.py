@@ -23,8 +23,12 @@ def record(
     environment: str = "",
     reason: str = "",
     evidence: dict[str, Any] | None = None,
+    team_id: int | None = None,
 ) -> Event:
-    """It appends one event, in the transaction of the change that it tells of."""
+    """It appends one event, in the transaction of the change that it tells of.
+
+    `team_id`: who may read it, where the thing itself has no owning team.
+    """
     person = actor if isinstance(actor, User) else None
     get_url = getattr(thing, "get_absolute_url", None)
     event = Event.objects.create(
@@ -36,7 +40,7 @@ def record(
         object_id=thing.pk,
         object_label=str(thing)[:200],
         url=get_url() if get_url else "",
-        team_id=getattr(thing, "owning_team_id", None),
+        team_id=team_id or getattr(thing, "owning_team_id", None),
         model_name=model_name,
         environment=environment,
         reason=reason,

@@ -94,6 +94,8 @@ def stable_build(version: Version, environment: Environment) -> Build | None:
 
 def overtaken(promotion: Promotion) -> str:
     """It says what came to serve there meanwhile; "" when nothing speaks against it."""
+    if Version.objects.filter(pk=promotion.version_id, gone_at__isnull=False).exists():
+        return f"{promotion.version} no longer stands in MLflow"
     serves = stable_build(promotion.version, promotion.environment)
     if serves is None:
         return ""

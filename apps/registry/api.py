@@ -80,7 +80,8 @@ class VersionDetail(APIView):
     @extend_schema(responses=VersionSerializer)
     def get(self, request: Request, name: str, number: int) -> Response:
         model = model_for(request.user, name)
-        return Response(VersionSerializer(get_object_or_404(model.versions, number=number)).data)
+        version = get_object_or_404(model.versions.newest(), number=number)
+        return Response(VersionSerializer(version).data)
 
 
 class Aliases(APIView):
@@ -111,7 +112,7 @@ class Datasets(generics.GenericAPIView[Dataset]):
         responses={201: DatasetSerializer},
     )
     def post(self, request: Request, name: str) -> Response:
-        """Register a Parquet file. The same file under the same name is the same data set."""
+        """Register a Parquet file. The same file, name and columns again: the same data set."""
         model = model_for(request.user, name, "dataset.register")
         asked = DatasetRequestSerializer(data=request.data)
         asked.is_valid(raise_exception=True)

@@ -2,6 +2,7 @@ from typing import ClassVar
 
 from django.conf import settings
 from django.db import models
+from django.db.models import Exists, OuterRef, Q
 from django.urls import reverse
 
 from apps.accounts.models import Team
@@ -30,8 +31,24 @@ class Model(models.Model):
         return self.team_id
 
 
+class VersionQuerySet(models.QuerySet["Version"]):
+    def living(self) -> "VersionQuerySet":
+        return self.filter(gone_at=None)
+
+    def newest(self) -> "VersionQuerySet":
+        """One row a number: the living one, or the last that is gone."""
+        later = Version.objects.filter(
+            model=OuterRef("model"), number=OuterRef("number"), pk__gt=OuterRef("pk")
+        )
+        return self.exclude(Exists(later))
+
+
 class Version(models.Model):
-    """One numbered version of a model, as MLflow recorded it."""
+    """One numbered version of a model, as MLflow recorded it.
+
+    Whoever deletes a model in MLflow and registers its name again gets the number 1 again: the
+    old row is gone then and keeps what was built of it, the new one is a row of its own.
+    """
 
     model = models.ForeignKey(Model, on_delete=models.CASCADE, related_name="versions")
     number = models.PositiveIntegerField()
@@ -47,19 +64,24 @@ class Version(models.Model):
     seen_by = models.CharField(max_length=10, choices=[(s.value, s.value) for s in Source])
     run = models.JSONField(default=dict)  # name, params, metrics, tags, url of the MLflow run
     digest = models.CharField(max_length=80, blank=True)  # of the bundle; blank until it is built
-    gone_at = models.DateTimeField(null=True)  # MLflow no longer has it
+    gone_at = models.DateTimeField(null=True)  # MLflow no longer has it; never taken back
+
+    objects = VersionQuerySet.as_manager()
 
     class Meta:
-        ordering: ClassVar = ["-number"]
+        ordering: ClassVar = ["-number", "-pk"]
         constraints: ClassVar = [
-            models.UniqueConstraint(fields=["model", "number"], name="version_once")
+            models.UniqueConstraint(
+                fields=["model", "number"], condition=Q(gone_at=None), name="version_once"
+            )
         ]
 
     def __str__(self) -> str:
         return f"{self.model.name} v{self.number}"
 
     def get_absolute_url(self) -> str:
-        return reverse("version", args=[self.model.name, self.number])
+        address = reverse("version", args=[self.model.name, self.number])
+        return f"{address}?row={self.pk}" if self.gone_at else address
 
     @property
     def owning_team_id(self) -> int:
@@ -84,7 +106,10 @@ class Submission(models.Model):
 
 
 class Dataset(models.Model):
-    """A named, fingerprinted table. The file is ours and never changes after it was registered."""
+    """A named, fingerprinted table. The file is ours and never changes after it was registered.
+
+    Of several with one name and role the newest counts.
+    """
 
     model = models.ForeignKey(Model, on_delete=models.CASCADE, related_name="datasets")
     name = models.CharField(max_length=200)
@@ -104,11 +129,6 @@ class Dataset(models.Model):
 
     class Meta:
         ordering: ClassVar = ["-pk"]
-        constraints: ClassVar = [
-            models.UniqueConstraint(
-                fields=["model", "role", "name", "fingerprint"], name="dataset_once"
-            )
-        ]
 
     def __str__(self) -> str:
         return f"{self.name} ({self.role})"
@@ -124,7 +144,7 @@ class RunInput(models.Model):
     version = models.ForeignKey(Version, on_delete=models.CASCADE, related_name="inputs")
     name = models.CharField(max_length=500)
     digest = models.CharField(max_length=100)
-    context = models.CharField(max_length=100, blank=True)
+    context = models.CharField(max_length=500, blank=True)
     source = models.TextField(blank=True)
     profile = models.JSONField(default=dict)
 

@@ -13,7 +13,9 @@ def visible_models(user: Caller) -> QuerySet[Model]:
 
 
 def visible_versions(user: Caller) -> QuerySet[Version]:
-    return Version.objects.filter(model__team__in=teams_of(user)).select_related("model")
+    """One row a number, so that a name and a number find one version."""
+    found = Version.objects.newest().filter(model__team__in=teams_of(user))
+    return found.select_related("model")
 
 
 def search(user: Caller, words: str) -> list[Model]:

@@ -9,11 +9,9 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import IO, Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from django.conf import settings
-from django.db import IntegrityError, transaction
+from django.db import DataError, IntegrityError, transaction
 from django.db.models import F, Q
 from django.urls import reverse
 
@@ -23,8 +21,8 @@ from apps.accounts.services import create_team
 from apps.audit.services import record
 from apps.core import live
 from apps.core.dispatch import wake
-from apps.core.errors import Refused
-from apps.registry import mlflow_link, policy
+from apps.core.errors import Refused, Unavailable
+from apps.registry import found, mlflow_link, policy, tables
 from apps.registry.lifecycle import DatasetRole, Source
 from apps.registry.models import (
     Alias,
@@ -36,10 +34,12 @@ from apps.registry.models import (
     Version,
     WebhookCall,
 )
+from apps.registry.tables import DatasetRefused
 
 log = logging.getLogger(__name__)
 EVERYONE = "everyone"
 WEBHOOK_GRACE = timedelta(seconds=3)  # the sweep looks for lost calls, not for slow ones
+CLOCKS_DIFFER = timedelta(minutes=5)  # at most, as for the signature of a webhook
 KEPT_CALLS = timedelta(days=1)
 MOST_DATASET_BYTES = 2 * 1024**3
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
@@ -49,65 +49,71 @@ class ArtifactGone(Exception):
     """MLflow knows the version, but the files it was registered with are not there any more."""
 
 
-class DatasetRefused(Refused):
-    code = "dataset_invalid"
-
-
 class NameRefused(Refused):
     code = "model_name_unusable"
+
+
+# After these the sweep goes on: what one version is odd in would keep every other one out.
+ODD_ANSWER = (mlflow_link.Refusal, Unavailable, KeyError, ValueError, OverflowError)
+NOT_TAKEN = (*ODD_ANSWER, mlflow_link.NotThere, NameRefused, DataError)
+Identity = tuple[str, int, datetime]  # of one registration in MLflow
 
 
 def register_version(*, name: str, number: int, seen_by: Source, now: datetime) -> Version:
     """It takes a version of MLflow into the panel; one that is known is returned as it is.
 
-    Raises: mlflow_link.NotThere, Unavailable; NameRefused for a name that no address can hold.
+    A number that MLflow gave out anew, after its model was deleted there, is another version: the
+    one that had it before is marked as gone.
+
+    Raises: mlflow_link.NotThere, Refusal, Unavailable; NameRefused for a name that no address can
+    hold.
     """
-    known = Version.objects.filter(model__name=name, number=number).first()
-    if known is not None:
-        return known
     if not NAME.fullmatch(name):
         raise NameRefused(
             f"The model name {name!r} cannot stand in an address: use letters, digits, . _ and -"
         )
-    found = mlflow_link.version(name, number)
-    run = mlflow_link.run(found["run_id"]) if found.get("run_id") else {}
+    said = mlflow_link.version(name, number)
+    living = Version.objects.living().filter(model__name=name, number=number)
+    known = living.first()
+    if known is not None and known.registered_at >= found.registered_at(said):
+        return known
+    run = _run_of(said)
     try:
         with transaction.atomic():
-            return _take(found, run, seen_by, now)
+            if known is not None:
+                _let_go(known, f"MLflow gave the number of {known} to another version", now)
+            return _take(said, run, seen_by, now)
     except IntegrityError:  # the webhook and the sweep at once: the other one has it
-        return Version.objects.get(model__name=name, number=number)
+        return living.get()
 
 
-def _take(found: dict[str, Any], run: dict[str, Any], seen_by: Source, now: datetime) -> Version:
-    name, number = found["name"], int(found["version"])
-    submission = Submission.objects.filter(model_name=name, number=number).first()
-    sender = submission.user if submission else None
+def _run_of(said: dict[str, Any]) -> dict[str, Any]:
+    """The training run; nothing for a version that has none, or none any more."""
+    if not said.get("run_id"):
+        return {}
+    try:
+        return mlflow_link.run(said["run_id"])
+    except mlflow_link.NotThere:  # purged: what it trained is there all the same
+        log.warning("The run of %s v%s is gone", said["name"], said["version"])
+        return {}
+
+
+def _take(said: dict[str, Any], run: dict[str, Any], seen_by: Source, now: datetime) -> Version:
+    name, number, registered_at = found.identity(said)
+    sender = _sender(name, number, registered_at)
     model = Model.objects.filter(name=name).first()
     if model is None:
         model = _create_model(name, sender, now)
     version = Version.objects.create(
         model=model,
         number=number,
-        run_id=found.get("run_id", ""),
-        source=found.get("source", ""),
-        description=found.get("description", ""),
-        registered_at=mlflow_link.moment(found["creation_timestamp"]),
         registered_by=sender,
         seen_at=now,
         seen_by=seen_by,
-        run=_summary(run),
+        **found.version_fields(said, run),
     )
-    for given in run.get("inputs", {}).get("dataset_inputs", []):
-        dataset = given["dataset"]
-        tags = {tag["key"]: tag["value"] for tag in given.get("tags", [])}
-        RunInput.objects.create(
-            version=version,
-            name=dataset["name"],
-            digest=dataset["digest"],
-            context=tags.get("mlflow.data.context", ""),
-            source=dataset.get("source", ""),
-            profile={"profile": dataset.get("profile", ""), "schema": dataset.get("schema", "")},
-        )
+    for fields in found.input_fields(run):
+        RunInput.objects.create(version=version, **fields)
     record(
         "version.registered",
         version,
@@ -123,6 +129,38 @@ def _take(found: dict[str, Any], run: dict[str, Any], seen_by: Source, now: date
     return version
 
 
+def _sender(name: str, number: int, registered_at: datetime) -> User | None:
+    """Who sent it through the panel; not who sent what had this number before."""
+    since = registered_at - CLOCKS_DIFFER
+    sent = Submission.objects.filter(model_name=name, number=number, at__gte=since).first()
+    return sent.user if sent else None
+
+
+def _let_go(version: Version, why: str, now: datetime) -> None:
+    """It marks a version that MLflow has no more; what was built of it stays, and serves on."""
+    if Version.objects.living().filter(pk=version.pk).update(gone_at=now) != 1:
+        return
+    version.gone_at = now
+    # MLflow dropped them too; one that waits would be set on whatever gets the number next.
+    version.model.aliases.filter(wanted=version.number).delete()
+    record(
+        "version.gone",
+        version,
+        actor=None,
+        now=now,
+        model_name=version.model.name,
+        reason=why,
+        evidence={
+            "run_id": version.run_id,
+            "source": version.source,
+            "registered_at": version.registered_at.isoformat(),
+            "digest": version.digest,
+        },
+    )
+    for topic in (f"version:{version.pk}", f"model:{version.model.name}", "home:all"):
+        live.publish(topic)
+
+
 def _create_model(name: str, sender: User | None, now: datetime) -> Model:
     team = teams_of(sender, "mlflow.write").order_by("pk").first() if sender else None
     model, created = Model.objects.get_or_create(
@@ -135,28 +173,14 @@ def _create_model(name: str, sender: User | None, now: datetime) -> Model:
     return model
 
 
-def _summary(run: dict[str, Any]) -> dict[str, Any]:
-    """What people ask of a training run, without MLflow's lists of keys and values."""
-    data, info = run.get("data", {}), run.get("info", {})
-    tags = {tag["key"]: tag["value"] for tag in data.get("tags", [])}
-    return {
-        "name": info.get("run_name", ""),
-        "experiment_id": info.get("experiment_id", ""),
-        "params": {p["key"]: p["value"] for p in data.get("params", [])},
-        "metrics": {m["key"]: m["value"] for m in data.get("metrics", [])},
-        "tags": {key: value for key, value in tags.items() if not key.startswith("mlflow.")},
-        "commit": tags.get("mlflow.source.git.commit", ""),
-        "script": tags.get("mlflow.source.name", ""),
-    }
-
-
 @transaction.atomic
 def note_submission(*, name: str, number: int, user: User, now: datetime) -> None:
     """It remembers who sent a version through the panel, whichever of the two came first."""
-    Submission.objects.get_or_create(
+    # MLflow gives a number out again after its model was deleted: the last sender has it.
+    Submission.objects.update_or_create(
         model_name=name, number=number, defaults={"user": user, "at": now}
     )
-    Version.objects.filter(model__name=name, number=number, registered_by=None).update(
+    Version.objects.living().filter(model__name=name, number=number, registered_by=None).update(
         registered_by=user
     )
     team = teams_of(user, "mlflow.write").order_by("pk").first()
@@ -176,26 +200,58 @@ def take_webhook(*, delivery_id: str, name: str, number: int, now: datetime) -> 
 
 
 def sweep(*, now: datetime) -> None:
-    """It finds versions whose webhook was lost, keeps the webhook, and sets wanted aliases."""
+    """It finds versions whose webhook was lost, keeps the webhook, and sets wanted aliases.
+
+    Every ten minutes it looks at all versions, and marks those that MLflow has no more.
+
+    Raises: Unavailable when MLflow does not list its versions; what one version, run or alias is
+    odd in stops nothing but itself.
+    """
     _keep_webhook()
     everything = now.minute % 10 == 0 and now.second < 10
     rows = mlflow_link.newest_versions(everything=everything)
     known = set(
-        Version.objects.filter(model__name__in={row["name"] for row in rows}).values_list(
-            "model__name", "number"
-        )
+        Version.objects.living()
+        .filter(model__name__in={row.get("name") for row in rows})
+        .values_list("model__name", "number", "registered_at")
     )
     for row in reversed(rows):
-        age = now - mlflow_link.moment(row["creation_timestamp"])
-        if (row["name"], int(row["version"])) not in known and age > WEBHOOK_GRACE:
-            try:
-                register_version(
-                    name=row["name"], number=int(row["version"]), seen_by=Source.SWEEP, now=now
-                )
-            except (mlflow_link.NotThere, NameRefused) as why:
-                log.warning("Version %s %s not taken: %s", row["name"], row["version"], why)
+        _take_missed(row, known, now)
+    if everything:
+        _let_go_of_lost(rows, now)
     for alias in Alias.objects.filter(Q(seen=None) | ~Q(seen=F("wanted"))).select_related("model"):
         confirm_alias(alias=alias)
+
+
+def _take_missed(row: dict[str, Any], known: set[Identity], now: datetime) -> None:
+    try:
+        name, number, registered_at = found.identity(row)
+        if (name, number, registered_at) not in known and now - registered_at > WEBHOOK_GRACE:
+            register_version(name=name, number=number, seen_by=Source.SWEEP, now=now)
+    except NOT_TAKEN as why:
+        log.warning("Version %s %s not taken: %s", row.get("name"), row.get("version"), why)
+
+
+def _let_go_of_lost(rows: list[dict[str, Any]], now: datetime) -> None:
+    listed = {found.identity(row) for row in rows}
+    for version in Version.objects.living().select_related("model"):
+        if (version.model.name, version.number, version.registered_at) in listed:
+            continue
+        try:
+            if _is_lost(version):
+                with transaction.atomic():
+                    _let_go(version, f"MLflow no longer lists {version}", now)
+        except ODD_ANSWER as why:
+            log.warning("Not known whether MLflow has %s: %s", version, why)
+
+
+def _is_lost(version: Version) -> bool:
+    """MLflow is asked for it by name: a list that grows while it is read in pages skips some."""
+    try:
+        said = mlflow_link.version(version.model.name, version.number)
+    except mlflow_link.NotThere:
+        return True
+    return found.registered_at(said) != version.registered_at
 
 
 def _keep_webhook() -> None:
@@ -203,7 +259,7 @@ def _keep_webhook() -> None:
     try:
         if mlflow_link.ensure_webhook(url, settings.MLFLOW_WEBHOOK_SECRET):
             log.info("Asked MLflow to call %s", url)
-    except (mlflow_link.NotThere, mlflow_link.Refusal) as why:
+    except (mlflow_link.NotThere, *ODD_ANSWER) as why:
         # An older server has no webhooks, or takes none of our address: the sweep does without.
         log.warning("MLflow takes no webhook to %s: %s", url, why)
 
@@ -222,7 +278,7 @@ def confirm_alias(*, alias: Alias) -> None:
     try:
         mlflow_link.set_alias(alias.model.name, alias.name, alias.wanted)
         seen = mlflow_link.alias(alias.model.name, alias.name)
-    except (mlflow_link.NotThere, mlflow_link.Refusal) as why:
+    except (mlflow_link.NotThere, *ODD_ANSWER) as why:
         Alias.objects.filter(pk=alias.pk, wanted=alias.wanted).update(error=str(why))
         return
     Alias.objects.filter(pk=alias.pk, wanted=alias.wanted).update(seen=seen, error="")
@@ -271,9 +327,12 @@ def register_dataset(
     actor: User,
     now: datetime,
 ) -> Dataset:
-    """It keeps a copy of a Parquet file as a Dataset; the same file again is the same Dataset.
+    """It keeps a copy of a Parquet file as a Dataset; the same again is the same Dataset.
 
-    Raises: DatasetRefused for what is not Parquet, for columns that are not there, for no rows.
+    The same is a file of the same content and columns as the newest of this name and role.
+
+    Raises: DatasetRefused for what is not Parquet, for columns that are not there, for no rows or
+    too many of them.
     """
     folder = settings.STACK.var / "datasets"
     folder.mkdir(parents=True, exist_ok=True)
@@ -281,37 +340,38 @@ def register_dataset(
     path = Path(temporary)
     try:
         fingerprint = _copy(file, handle)
-        facts = _read_facts(path, label_column, time_column)
+        facts = tables.facts(path, label_column, time_column)
         kept = folder / f"{fingerprint.removeprefix('sha256:')}.parquet"
         path.chmod(0o644)
         path.replace(kept)
     finally:
         path.unlink(missing_ok=True)
+    said: dict[str, Any] = {
+        "model": model, "name": name, "role": role, "fingerprint": fingerprint,
+        "label_column": label_column, "time_column": time_column,
+    }  # fmt: skip
     with transaction.atomic():
-        dataset, new = Dataset.objects.get_or_create(
-            model=model,
-            name=name,
-            role=role,
-            fingerprint=fingerprint,
-            defaults={
-                "path": str(kept),
-                "label_column": label_column,
-                "time_column": time_column,
-                "registered_by": actor,
-                "created_at": now,
-                **facts,
-            },
-        )
-        if new:
-            record(
-                "dataset.registered",
-                dataset,
-                actor=actor,
-                now=now,
-                model_name=model.name,
-                evidence={"fingerprint": fingerprint, "rows": dataset.rows, "role": role},
-            )
-            live.publish(f"model:{model.name}")
+        return _keep_dataset(said, actor, now, path=str(kept), **facts)
+
+
+def _keep_dataset(said: dict[str, Any], actor: User, now: datetime, **facts: Any) -> Dataset:
+    """Only the newest of a name can be the same again, since only the newest one counts."""
+    model, name, role = said["model"], said["name"], said["role"]
+    Model.objects.select_for_update().get(pk=model.pk)  # the same file twice at once: one row
+    newest = Dataset.objects.filter(model=model, name=name, role=role).order_by("-pk").first()
+    if newest is not None and all(getattr(newest, field) == is_ for field, is_ in said.items()):
+        return newest
+    dataset = Dataset.objects.create(**said, registered_by=actor, created_at=now, **facts)
+    told = ("fingerprint", "rows", "role", "label_column", "time_column")
+    record(
+        "dataset.registered",
+        dataset,
+        actor=actor,
+        now=now,
+        model_name=model.name,
+        evidence={field: getattr(dataset, field) for field in told},
+    )
+    live.publish(f"model:{model.name}")
     return dataset
 
 
@@ -329,44 +389,12 @@ def _copy(file: IO[bytes], handle: int) -> str:
     return f"sha256:{mark.hexdigest()}"
 
 
-def _read_facts(path: Path, label_column: str, time_column: str) -> dict[str, Any]:
-    try:
-        table = pq.ParquetFile(path)
-        names = table.schema_arrow.names
-    except (pa.ArrowInvalid, OSError) as broken:
-        raise DatasetRefused(f"The file is not readable as Parquet: {broken}") from broken
-    if table.metadata.num_rows == 0:
-        raise DatasetRefused("The file holds no rows")
-    for what, column in (("label", label_column), ("time", time_column)):
-        if column and column not in names:
-            raise DatasetRefused(
-                f"There is no {what} column {column!r}; the columns are {', '.join(names)}"
-            )
-    facts: dict[str, Any] = {
-        "rows": table.metadata.num_rows,
-        "columns": [{"name": f.name, "type": str(f.type)} for f in table.schema_arrow],
-    }
-    if time_column:
-        facts |= _time_span(path, time_column)
-    return facts
+def open_dataset(dataset: Dataset) -> pq.ParquetFile:
+    """It opens the kept file, to be read in batches.
 
-
-def _time_span(path: Path, column: str) -> dict[str, datetime]:
-    """The first and last moment that the rows speak of; nothing where they name none."""
-    try:
-        values = pq.read_table(path, columns=[column]).column(0)
-        if not pa.types.is_temporal(values.type):
-            return {}
-        exact = getattr(values.type, "unit", "") != "ns"  # what is finer than we keep is cut
-        times = values.drop_null().cast(pa.timestamp("us", tz="UTC"), safe=exact)
-        span = pc.min_max(times).as_py()
-    except pa.ArrowNotImplementedError:
-        return {}  # a time of day, or a duration
-    except (ValueError, OverflowError, OSError) as broken:  # ArrowInvalid is a ValueError
-        raise DatasetRefused(f"The times in {column!r} are not readable: {broken}") from broken
-    if span["min"] is None:
-        return {}
-    return {"time_from": span["min"], "time_to": span["max"]}
+    Raises: FileNotFoundError; DatasetRefused for more rows than anything may go through.
+    """
+    return tables.open_table(Path(dataset.path))
 
 
 def download_artifacts(version: Version, into: Path) -> None:
@@ -377,5 +405,9 @@ def download_artifacts(version: Version, into: Path) -> None:
     into.mkdir(parents=True, exist_ok=True)
     try:
         mlflow_link.download(version.model.name, version.number, into)
+        said = mlflow_link.version(version.model.name, version.number)
     except mlflow_link.NotThere as gone:
         raise ArtifactGone(f"MLflow has no files for {version}: {gone}") from gone
+    if found.registered_at(said) != version.registered_at:
+        # MLflow fetches by number, and would ship another model under this version's name.
+        raise ArtifactGone(f"MLflow gave the number of {version} to another version")

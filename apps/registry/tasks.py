@@ -7,7 +7,6 @@ from apps.core.errors import Unavailable
 from apps.core.once import alone
 from apps.registry import services
 from apps.registry.lifecycle import Source
-from apps.registry.mlflow_link import NotThere
 
 log = logging.getLogger(__name__)
 
@@ -18,9 +17,7 @@ def register(name: str, number: int, seen_by: str) -> None:
         services.register_version(
             name=name, number=number, seen_by=Source(seen_by), now=timezone.now()
         )
-    except Unavailable as down:  # the sweep finds the version when MLflow is back
-        log.warning("%s v%s not taken yet: %s", name, number, down.message)
-    except (services.NameRefused, NotThere) as why:  # so it is with the sweep
+    except services.NOT_TAKEN as why:  # the sweep looks again
         log.warning("%s v%s not taken: %s", name, number, why)
 
 

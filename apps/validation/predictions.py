@@ -31,8 +31,9 @@ class Answers:
 def of(*, build: Build, holdout: Holdout, tick: Callable[[], None]) -> Answers:
     """It returns the build's predictions; the same bundle on the same rows is asked once.
 
-    Raises: jobs.services.Failed when the model does not answer these rows.
+    Raises: jobs.services.Failed when the model does not answer these rows, or takes their label.
     """
+    columns = _columns(build, holdout)
     folder: Path = settings.STACK.var / "predictions"
     folder.mkdir(parents=True, exist_ok=True)
     place = folder / f"{build.digest.removeprefix('sha256:')}-{holdout.key[:32]}.json"
@@ -41,7 +42,6 @@ def of(*, build: Build, holdout: Holdout, tick: Callable[[], None]) -> Answers:
         return Answers(kept["predictions"], kept["seconds"], kept=True)
     if not Path(build.bundle_path).is_dir():
         raise Failed(f"The bundle of {build.version} is not on this machine; build it again")
-    columns = _columns(build, holdout)
     with tempfile.TemporaryDirectory(prefix="portal-predict-") as name:
         report, raw = _ask(build, holdout, columns, Path(name), tick)
     if not report.get("ok"):
@@ -54,9 +54,15 @@ def of(*, build: Build, holdout: Holdout, tick: Callable[[], None]) -> Answers:
 
 def _columns(build: Build, holdout: Holdout) -> list[str]:
     """A model is given what it declares; without a declaration, everything but the label."""
-    declared = [column for column in build.signature.get("inputs", []) if column.get("name")]
+    declared = [column for column in build.signature.get("inputs") or [] if column.get("name")]
     if not declared:
         return holdout.features
+    if holdout.label_column in (column["name"] for column in declared):
+        # It would be given the answers, and pass every gate with them.
+        raise Failed(
+            f"{build.version} takes the label column {holdout.label_column} as an input; "
+            "train without it"
+        )
     there = set(holdout.table.column_names)
     missing = [
         column["name"]

@@ -93,7 +93,7 @@ def _read(run: ValidationRun, running: Running, *, required: bool) -> Holdout | 
             f"The policy judges on the data set {run.holdout_name!r}, which is not registered as a "
             f"holdout of {run.version.model.name}; registered are: {known}"
         )
-    rows = holdout.read(run.dataset)
+    rows = holdout.read(run.dataset, tick=running.check)
     running.log(
         f"Read {rows.rows_read:,} rows of {run.dataset.name}; "
         f"{rows.rows_without_label:,} have no label and are left out"

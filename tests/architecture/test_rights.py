@@ -31,6 +31,7 @@ OPEN = {
     "health": "load balancers have no account",
     "login": "whoever signs in is not yet signed in",
     "logout": "to leave needs no right",
+    "welcome/<uidb64>/<token>": "whoever chooses a first password shows a signed link",
     "webhooks/mlflow": "MLflow signs its calls (tests/registry/test_webhook.py)",
 }
 # What everybody who is signed in may read: it tells of the product, not of anybody's models.
@@ -53,6 +54,12 @@ SAMPLES: dict[tuple[str, str], Any] = {
     ("models", "number"): lambda rows: rows.version.number,
     ("promotions", "pk"): lambda rows: rows.promotion.pk,
     ("rollouts", "pk"): lambda rows: rows.rollout.pk,
+    ("settings", "role"): lambda rows: "viewer",
+    ("settings", "slug"): lambda rows: rows.team.slug,
+    ("settings", "username"): lambda rows: rows.viewer.username,
+    ("teams", "role"): lambda rows: "viewer",
+    ("teams", "slug"): lambda rows: rows.team.slug,
+    ("teams", "username"): lambda rows: rows.viewer.username,
     ("tokens", "pk"): lambda rows: rows.token.pk,
     ("validations", "pk"): lambda rows: rows.validation.pk,
     ("versions", "version_pk"): lambda rows: rows.version.pk,

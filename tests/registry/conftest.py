@@ -25,7 +25,7 @@ def woken(monkeypatch: pytest.MonkeyPatch) -> Woken:
     """The tasks that were woken, instead of messages to the broker."""
     sent: Woken = []
     monkeypatch.setattr(
-        "apps.core.dispatch._send", lambda task, args, delay: sent.append((task, *args))
+        "apps.core.dispatch._send", lambda task, args, *when: sent.append((task, *args))
     )
     # Not to wait for a commit lets the tests run in a transaction, which is undone in no time.
     at_once = SimpleNamespace(on_commit=lambda told: told())

@@ -22,6 +22,9 @@ class TinyMlflow:
         self.asked: list[tuple[str, str]] = []
         self.tokens: set[str] = set()
         self.failing: dict[str, int] = {}  # end of a path -> the status it answers
+        self.broken_runs: dict[str, int] = {}  # run -> the status it answers
+        self.broken_versions: dict[tuple[str, str], int] = {}
+        self.unlisted: set[str] = set()  # models that a search leaves out
         self.url = ""
 
     def add(self, name: str, number: int, **fields: Any) -> dict[str, Any]:
@@ -36,6 +39,11 @@ class TinyMlflow:
         self.versions.append(version)
         return version
 
+    def delete(self, name: str) -> None:
+        """As MLflow does: the next version of this name gets the number 1."""
+        self.versions = [v for v in self.versions if v["name"] != name]
+        self.aliases = {key: n for key, n in self.aliases.items() if key[0] != name}
+
     def calls(self, end: str) -> int:
         return sum(path.endswith(end) for _, path in self.asked)
 
@@ -44,6 +52,11 @@ class TinyMlflow:
         for end, status in self.failing.items():
             if path.endswith(end):
                 return status, {"error_code": "OUT_OF_ORDER"}
+        broken = self.broken_runs.get(given.get("run_id", "")) or self.broken_versions.get(
+            (given.get("name", ""), given.get("version", ""))
+        )
+        if broken:
+            return broken, {"error_code": "OUT_OF_ORDER"}
         route = getattr(self, f"_{method}_{name}".lower().replace("/", "_").replace("-", "_"), None)
         found = route(given) if route else None
         if found is None:
@@ -59,7 +72,8 @@ class TinyMlflow:
 
     def _get_model_versions_search(self, given: dict[str, Any]) -> dict[str, Any]:
         begin = int(given.get("page_token", 0))
-        newest = sorted(self.versions, key=lambda v: -v["creation_timestamp"])
+        listed = [v for v in self.versions if v["name"] not in self.unlisted]
+        newest = sorted(listed, key=lambda v: -v["creation_timestamp"])
         page = newest[begin : begin + PAGE]
         more = begin + PAGE < len(newest)
         return {"model_versions": page} | ({"next_page_token": f"{begin + PAGE}"} if more else {})

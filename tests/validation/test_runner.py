@@ -178,6 +178,32 @@ def test_a_column_that_the_holdout_lacks_is_named(built: Make, judge: Judge) -> 
     )
 
 
+def test_a_model_that_takes_the_label_fails_the_run(built: Make, judge: Judge) -> None:
+    judge.holdout(table())
+    candidate = built(2, columns=("distance", "late"), types={"late": "long"})
+
+    run = judge.run(candidate, AUC, SCHEMA)
+
+    assert (run.status, run.verdict) == (RunStatus.FAILED, "")
+    assert run.reason == (
+        "flight-delay v2 takes the label column late as an input; train without it"
+    )
+    assert run.checks.count() == 0
+
+
+def test_so_it_does_when_it_could_do_without_the_label(built: Make, judge: Judge) -> None:
+    judge.holdout(table())
+    candidate = built()
+    candidate.signature["inputs"].append({"name": "late", "type": "long", "required": False})
+    candidate.save()
+
+    run = judge.run(candidate, AUC)
+
+    assert run.reason == (
+        "flight-delay v1 takes the label column late as an input; train without it"
+    )
+
+
 def test_a_model_that_does_not_answer_the_rows_fails_the_run(built: Make, judge: Judge) -> None:
     judge.holdout(table())
 

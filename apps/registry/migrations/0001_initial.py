@@ -55,7 +55,7 @@ class Migration(migrations.Migration):
                 ('registered_by', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
             ],
             options={
-                'ordering': ['-number'],
+                'ordering': ['-number', '-pk'],
             },
         ),
         migrations.CreateModel(
@@ -64,7 +64,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('name', models.CharField(max_length=500)),
                 ('digest', models.CharField(max_length=100)),
-                ('context', models.CharField(blank=True, max_length=100)),
+                ('context', models.CharField(blank=True, max_length=500)),
                 ('source', models.TextField(blank=True)),
                 ('profile', models.JSONField(default=dict)),
                 ('version', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='inputs', to='registry.version')),
@@ -90,7 +90,6 @@ class Migration(migrations.Migration):
             ],
             options={
                 'ordering': ['-pk'],
-                'constraints': [models.UniqueConstraint(fields=('model', 'role', 'name', 'fingerprint'), name='dataset_once')],
             },
         ),
         migrations.CreateModel(
@@ -139,6 +138,6 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='version',
-            constraint=models.UniqueConstraint(fields=('model', 'number'), name='version_once'),
+            constraint=models.UniqueConstraint(condition=models.Q(('gone_at', None)), fields=('model', 'number'), name='version_once'),
         ),
     ]

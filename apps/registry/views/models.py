@@ -4,7 +4,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth.decorators import login_required
 from django.core.paginator import Paginator
-from django.db.models import Count, Max
+from django.db.models import Count, Max, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
@@ -43,7 +43,8 @@ def models(request: HttpRequest) -> HttpResponse:
     found = selectors.visible_models(request.user)
     shown = (
         found.filter(name__icontains=words)
-        .annotate(count=Count("versions"), newest=Max("versions__number"))
+        .annotate(count=Count("versions"))
+        .annotate(newest=Max("versions__number", filter=Q(versions__gone_at=None)))
         .annotate(newest_at=Max("versions__registered_at"))
         .order_by("name")
         .prefetch_related("endpoints__environment", "endpoints__stable__version")
@@ -69,8 +70,7 @@ def model(request: HttpRequest, name: str) -> HttpResponse:
         "policy": found.policies.defer("document", "text").order_by("-number").first(),
         "datasets": found.datasets.select_related("registered_by")[:50],
         "aliases": found.aliases.order_by("name"),
-        "page": _with_checks(Paginator(found.versions.select_related("registered_by"), PAGE)
-                             .get_page(request.GET.get("page"))),
+        "page": _with_checks(Paginator(_versions(found), PAGE).get_page(request.GET.get("page"))),
         "commands": commands_for(found.name),
         "dataset_command": dataset_command(found.name),
         "may_register": may(request.user, "dataset.register", found),
@@ -111,6 +111,12 @@ def _environments(model: Model) -> list[dict[str, Any]]:
 def order_of(model: Model) -> list[str]:
     """The environments of the policy as its author wrote them: a JSON column keeps no order."""
     return list(parse(selectors.policy_of(model).text).environments)
+
+
+def _versions(model: Model) -> QuerySet[Version]:
+    """Newest first by MLflow's clock: numbers begin at 1 again after a model was deleted."""
+    newest = model.versions.order_by("-registered_at", "-number", "-pk")
+    return newest.select_related("registered_by")
 
 
 def _with_checks(page: Any) -> Any:

@@ -1,7 +1,7 @@
 from typing import Any
 
 from django.contrib.auth.decorators import login_required
-from django.db.models import F
+from django.db.models import F, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_safe
@@ -15,8 +15,7 @@ from apps.registry.views.models import commands_for, order_of
 @login_required
 @require_safe
 def version(request: HttpRequest, name: str, number: int) -> HttpResponse:
-    rows = Version.objects.select_related("model__team", "registered_by")
-    found = get_object_or_404(rows, model__name=name, number=number)
+    found = get_object_or_404(_rows(request.GET.get("row", "")), model__name=name, number=number)
     require(request.user, "view", found)
     build = found.builds.select_related("job").order_by("-number").first()
     promotions = list(found.promotions.select_related("environment", "requester", "rollout"))
@@ -39,6 +38,12 @@ def version(request: HttpRequest, name: str, number: int) -> HttpResponse:
     }
     live = request.headers.get("HX-Request")
     return render(request, "registry/_version.html" if live else "registry/version.html", context)
+
+
+def _rows(row: str) -> QuerySet[Version]:
+    """The newest row of a number; the one that `row` names, where it is gone and another stands."""
+    rows = Version.objects.select_related("model__team", "registered_by")
+    return rows.filter(pk=row) if row.isdecimal() else rows.newest()
 
 
 def _newest_runs(version: Version) -> list[Any]:

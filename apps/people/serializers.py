@@ -45,6 +45,25 @@ class TeamSerializer(serializers.ModelSerializer[Team]):
         read_only_fields = fields
 
 
-class MembershipRequestSerializer(serializers.Serializer[dict[str, Any]]):
+class MemberSerializer(serializers.Serializer[dict[str, Any]]):
+    username = serializers.CharField()
+    name = serializers.CharField(allow_blank=True)
+    email = serializers.CharField(allow_blank=True)
+    is_active = serializers.BooleanField()
+    roles = serializers.ListField(child=serializers.ChoiceField(choices=[r.value for r in Role]))
+
+
+class NewMemberSerializer(MemberSerializer):
+    welcome_link = serializers.CharField(
+        allow_null=True,
+        help_text="Of a new account: where its person chooses a password. Shown this once; works "
+        "once, for three days. null: the account existed",
+    )
+
+
+class MemberRequestSerializer(serializers.Serializer[dict[str, Any]]):
     username = serializers.CharField(max_length=150)
     role = serializers.ChoiceField(choices=[r.value for r in Role])
+    email = serializers.EmailField(
+        default="", allow_blank=True, help_text="For a person who has no account yet"
+    )

@@ -10,11 +10,15 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from apps.accounts import services
-from apps.accounts.models import Token, User
+from apps.accounts.lifecycle import Role
+from apps.accounts.models import Team, Token, User
 from apps.accounts.selectors import require, teams_of
-from apps.accounts.serializers import (
+from apps.people import selectors, services
+from apps.people.serializers import (
+    MemberRequestSerializer,
+    MemberSerializer,
     MeSerializer,
+    NewMemberSerializer,
     NewTokenSerializer,
     TeamSerializer,
     TokenRequestSerializer,
@@ -90,5 +94,54 @@ class TokenDetail(APIView):
         if not request.user.pk:
             raise Http404
         token = get_object_or_404(Token, pk=pk, user_id=request.user.pk)
-        services.revoke_token(token=token, now=timezone.now())
+        assert isinstance(request.user, User)
+        services.revoke_token(token=token, actor=request.user, now=timezone.now())
+        return Response(status=204)
+
+
+class Members(APIView):
+    """Who is in a team, with which roles."""
+
+    @extend_schema(responses=MemberSerializer(many=True))
+    def get(self, request: Request, slug: str) -> Response:
+        team = get_object_or_404(Team, slug=slug)
+        require(request.user, "view", team)
+        return Response(selectors.members_of(team))
+
+    @extend_schema(request=MemberRequestSerializer, responses={201: NewMemberSerializer})
+    def post(self, request: Request, slug: str) -> Response:
+        """Give somebody a role. With `email`, an account is made for a name that nobody has."""
+        team = get_object_or_404(Team, slug=slug)
+        require(request.user, "team.manage", team)
+        assert isinstance(request.user, User)
+        asked = MemberRequestSerializer(data=request.data)
+        asked.is_valid(raise_exception=True)
+        user, welcome = services.add(
+            team=team,
+            username=asked.validated_data["username"],
+            email=asked.validated_data["email"],
+            role=Role(asked.validated_data["role"]),
+            actor=request.user,
+            now=timezone.now(),
+        )
+        link = request.build_absolute_uri(welcome) if welcome else None
+        answer = Response({**selectors.member(team, user), "welcome_link": link}, status=201)
+        answer["Cache-Control"] = "no-store"  # whoever has the link chooses the password
+        return answer
+
+
+class MemberRole(APIView):
+    @extend_schema(request=None, responses={204: None})
+    def delete(self, request: Request, slug: str, username: str, role: str) -> Response:
+        """Take the role away."""
+        team = get_object_or_404(Team, slug=slug)
+        require(request.user, "team.manage", team)
+        if role not in set(Role):
+            raise Http404
+        assert isinstance(request.user, User)
+        user = get_object_or_404(User, username=username, memberships__team=team,
+                                 memberships__role=role)  # fmt: skip
+        services.remove_member(
+            team=team, user=user, role=Role(role), actor=request.user, now=timezone.now()
+        )
         return Response(status=204)
