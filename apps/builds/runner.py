@@ -64,7 +64,7 @@ class _Work:
 
     def _fetch(self) -> None:
         with self._step("fetch"):
-            files = artifacts.fetch(self.build.version, self.model)
+            files = artifacts.fetch(self.build.version, self.model, self.running.check)
         card = artifacts.card(self.model)
         size = sum(entry["bytes"] for entry in files.values())
         self._note(

@@ -6,8 +6,8 @@ whose form MLflow documents. Artifacts are fetched by MLflow's own command, in a
 
 import logging
 import os
-import subprocess
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 from django.conf import settings
 
+from apps.core import sandbox
 from apps.core.errors import Unavailable
 
 log = logging.getLogger(__name__)
@@ -124,10 +125,11 @@ def ensure_webhook(url: str, secret: str) -> bool:
     return True
 
 
-def download(name: str, number: int, into: Path) -> None:
+def download(name: str, number: int, into: Path, *, tick: Callable[[], None] | None = None) -> None:
     """It fetches the version's artifacts into a directory.
 
-    Raises: Unavailable when the server does not answer, NotThere when the artifacts are gone.
+    Raises: Unavailable when the server does not answer, NotThere when the artifacts are gone;
+    whatever `tick`, called a few times a second, raises to stop it.
     """
     environment = {
         key: os.environ[key]
@@ -144,13 +146,19 @@ def download(name: str, number: int, into: Path) -> None:
         environment["MLFLOW_TRACKING_TOKEN"] = settings.MLFLOW_TOKEN
     command = [sys.executable, "-m", "mlflow", "artifacts", "download"]
     command += ["--artifact-uri", f"models:/{name}/{number}", "--dst-path", str(into)]
-    done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=DOWNLOAD_SECONDS
+    done = sandbox.run(
+        command,
+        env=environment,
+        limits=sandbox.Limits(memory_bytes=None, file_bytes=None),
+        timeout_seconds=DOWNLOAD_SECONDS,
+        on_tick=tick,
     )
-    if done.returncode == 0 and (into / "MLmodel").is_file():
+    if done.ok and (into / "MLmodel").is_file():
         return
     version(name, number)  # raises when the server is down or the version is gone
-    words = done.stderr.strip().splitlines()
+    if done.killed_why:
+        raise Unavailable(f"The artifacts do not arrive. {done.killed_why}")
+    words = done.output_tail.strip().splitlines()
     log.warning("No artifacts of %s v%s: %s", name, number, "\n".join(words[-5:]))
     if done.returncode == 0 or not words:  # nothing went wrong, there only was nothing to fetch
         raise NotThere("its artifact store holds no MLmodel file for it")

@@ -5,6 +5,7 @@ import logging
 import os
 import re
 import tempfile
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import IO, Any
@@ -397,14 +398,17 @@ def open_dataset(dataset: Dataset) -> pq.ParquetFile:
     return tables.open_table(Path(dataset.path))
 
 
-def download_artifacts(version: Version, into: Path) -> None:
+def download_artifacts(
+    version: Version, into: Path, *, tick: Callable[[], None] | None = None
+) -> None:
     """It fetches the version's files from MLflow into a directory.
 
-    Raises: Unavailable when MLflow is down, ArtifactGone when the files are not there any more.
+    Raises: Unavailable when MLflow is down, ArtifactGone when the files are not there any more;
+    whatever `tick`, called a few times a second, raises to stop it.
     """
     into.mkdir(parents=True, exist_ok=True)
     try:
-        mlflow_link.download(version.model.name, version.number, into)
+        mlflow_link.download(version.model.name, version.number, into, tick=tick)
         said = mlflow_link.version(version.model.name, version.number)
     except mlflow_link.NotThere as gone:
         raise ArtifactGone(f"MLflow has no files for {version}: {gone}") from gone

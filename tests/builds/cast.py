@@ -33,7 +33,7 @@ class Store:
     def place(self, version: Version) -> Path:
         return self.folder / str(version.number)
 
-    def download(self, version: Version, into: Path) -> None:
+    def download(self, version: Version, into: Path, *, tick: object = None) -> None:
         self.downloads += 1
         if self.down:
             raise Unavailable("The MLflow server does not answer", "mlflow_unavailable")

@@ -291,7 +291,7 @@ def test_files_of_another_version_are_not_taken_for_its_own(
 ) -> None:
     mlflow.add("flight-delay", 1)
     old = register(1, now)
-    monkeypatch.setattr(mlflow_link, "download", lambda name, number, into: None)
+    monkeypatch.setattr(mlflow_link, "download", lambda name, number, into, tick: None)
     services.download_artifacts(old, tmp_path)
     anew(mlflow)
 

@@ -1,5 +1,6 @@
 """Fetches what was registered and takes its fingerprint."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,14 @@ from apps.registry.models import Version
 from model_server.digest import Entry, Unmanifestable, manifest
 
 
-def fetch(version: Version, into: Path) -> dict[str, Entry]:
+def fetch(version: Version, into: Path, tick: Callable[[], None]) -> dict[str, Entry]:
     """It downloads the version's files and lists each with its digest.
 
     Raises: core.errors.Unavailable when MLflow does not answer; BuildFailed "artifact" when the
     files are gone, or hold a link: its target could change after the digest was taken.
     """
     try:
-        registry.download_artifacts(version, into=into)
+        registry.download_artifacts(version, into=into, tick=tick)
     except registry.ArtifactGone as gone:
         raise BuildFailed("artifact", str(gone)) from gone
     try:

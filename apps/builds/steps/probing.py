@@ -25,6 +25,9 @@ def probe(*, build: Build, tick: Callable[[], None]) -> dict[str, Any]:
         model = Path(build.bundle_path) / "model"
         command = build.command("probe", "--model", str(model), "--out", str(out))
         python = Path(command[0])
+        account = sandbox.account_for(
+            python, owner=build.version.model_id, reads=[model / "MLmodel"]
+        )
         done = sandbox.run(
             command,
             env=build.process_environment() | {"HOME": name, "TMPDIR": name},
@@ -32,9 +35,7 @@ def probe(*, build: Build, tick: Callable[[], None]) -> dict[str, Any]:
             cwd=work,
             timeout_seconds=TIMEOUT_SECONDS,
             on_tick=tick,
-            account=sandbox.account_for(
-                python, owner=build.version.model_id, reads=[model / "MLmodel"]
-            ),
+            account=account,
             reads=[*sandbox.read_by(python), Path(build.bundle_path)],
             writes=[work],
         )
@@ -45,6 +46,7 @@ def probe(*, build: Build, tick: Callable[[], None]) -> dict[str, Any]:
     report["seconds"] = round(done.seconds, 3)
     report["output"] = done.output_tail[-4000:]
     report["ran_as"] = done.ran_as
+    report["why_ran_as"] = account.why
     report["confined_by"] = sandbox.confinement()
     return report
 
