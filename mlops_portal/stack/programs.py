@@ -80,6 +80,7 @@ def _mlflow(stack: Stack) -> Exec:
         "_MLFLOW_SERVER_SERVE_ARTIFACTS": "true",
         "_MLFLOW_STATIC_PREFIX": "/mlflow",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_ENABLE_AI_GATEWAY": "false",  # its addresses are not forwarded
         "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE": "true",  # the panel checks host and origin
         "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http,https",
         "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",  # the panel is on loopback
