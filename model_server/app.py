@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,7 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 MAX_BODY_BYTES = 16 << 20
 MAX_ID_BYTES = 256
+SUSPECT_BRACKETS = 250  # orjson reads 1024 levels of them but writes only 254
 CLIENT_GONE = 499
 
 
@@ -128,15 +130,17 @@ class App:
         try:
             try:
                 await _receive_body(request, receive, parts)
-                content = b"".join(parts)
-                parsed = _parsed(content, request)
+                parsed = _parsed(b"".join(parts), request)
                 is_json = True
                 status, answer, failed = self._answer(format, parsed)
             except BadRequest as error:
-                status, answer = error.status, format.error(error.status, str(error))
+                status, answer = error.status, format.error(error.status, _writable(str(error)))
                 failed = _named(error)
             except _Gone:
                 status, answer, failed = CLIENT_GONE, b"null", "ClientGone: left before its body"
+            except Exception as error:  # noqa: BLE001 - uvicorn's own 500 would leave no record
+                failed = _named(error)
+                status, answer = 500, format.error(500, f"the server failed: {failed}")
             self.served += 1
             self.capture.add(
                 Record(
@@ -161,13 +165,11 @@ class App:
     def _answer(self, format: Format, body: Any) -> tuple[int, bytes, str]:
         if not isinstance(body, dict):
             raise BadRequest("the body must be a JSON object")
-        asked = format.parse(body, self.model.card.signature)
-        try:
+        # As a 500 it would count against the revision, and a broken client could end a canary.
+        with _blaming_the_caller(f"the body cannot be read as {format.name}"):
+            asked = format.parse(body, self.model.card.signature)
+        with _blaming_the_caller("the input cannot be read"):
             data = self.model.prepare(asked.payload)
-        except BadRequest:
-            raise
-        except Exception as error:  # a value that no check foresaw is still the caller's
-            raise BadRequest(f"the input cannot be read: {_named(error)}") from error
         try:
             result = self.model.call(data, asked.params)
             return 200, format.render(result, asked, self._about), ""
@@ -227,11 +229,41 @@ def _parsed(content: bytes, request: _Request) -> Any:
     if request.is_binary:
         raise BadRequest("binary tensors are not served here, send JSON tensors")
     try:
-        return orjson.loads(content)
+        parsed = orjson.loads(content)
     except orjson.JSONDecodeError as error:
         raise BadRequest(f"the body is not valid JSON: {error}") from None
+    # The collector writes a record's bodies again; one that it cannot would block its segment.
+    if _is_too_deep(content, parsed):
+        raise BadRequest("the body is nested too deeply")
+    return parsed
+
+
+def _is_too_deep(content: bytes, parsed: Any) -> bool:
+    # Counting costs next to nothing and spares most bodies the writing.
+    if content.count(b"[") + content.count(b"{") < SUSPECT_BRACKETS:
+        return False
+    try:
+        orjson.dumps(parsed)
+    except TypeError:
+        return True
+    return False
+
+
+@contextlib.contextmanager
+def _blaming_the_caller(words: str) -> Iterator[None]:
+    try:
+        yield
+    except BadRequest:
+        raise
+    except Exception as error:  # a value that no check foresaw is still the caller's
+        raise BadRequest(f"{words}: {_named(error)}") from error
 
 
 def _named(error: BaseException) -> str:
-    text = f"{type(error).__name__}: {error}"
+    text = _writable(f"{type(error).__name__}: {error}")
     return text if len(text) <= 500 else text[:497] + "..."
+
+
+def _writable(text: str) -> str:
+    # JSON cannot hold half of a surrogate pair: neither the answer nor the record would be written.
+    return text.encode("utf-8", "replace").decode()

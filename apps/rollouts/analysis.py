@@ -23,6 +23,8 @@ TAU_SLOW_SHARE = 0.02  # the same for the share of requests slower than the stab
 LEAST_TO_FAIL = 30  # below it a variance is not known well enough to take anything back
 LEAST_VARIANCE = 1e-9
 SLOW = 0.95
+LEAST_ALPHA = 1e-300  # a third of less may be zero, which has no logarithm
+LEAST_SHARE = 1e-6  # a beta prior around 0 or 1 would have no mass on the other side
 GATES = 3  # errors, mean latency, slow share: the allowed rate of false alarms is split over them
 
 
@@ -92,7 +94,7 @@ def judge(candidate: Sums, stable: Sums | None, tolerances: Tolerances, alpha: f
     `alpha` bounds the probability that a candidate which is as good as the stable revision fails,
     however often this is asked. Failing needs few requests, passing needs `min_requests`.
     """
-    level = alpha / GATES
+    level = max(alpha / GATES, LEAST_ALPHA)
     if stable is None:
         tiles: tuple[Tile, ...] = (_absolute_errors(candidate, tolerances, level),)
     else:
@@ -157,7 +159,7 @@ def _absolute_errors(candidate: Sums, tolerances: Tolerances, alpha: float) -> T
         return Tile(
             "error_rate", "fraction", None, None, None, None, tolerance, Verdict.PASS, words
         )
-    base = max(tolerance, 1e-6)
+    base = min(max(tolerance, LEAST_SHARE), 1 - LEAST_SHARE)
     decided = beta_binomial(candidate.server_errors, candidate.requests, base, base) >= -log(alpha)
     verdict = _three_ways(
         exceeds=here > tolerance, decided=decided and candidate.requests >= tolerances.least_to_fail
@@ -252,7 +254,8 @@ def beta_binomial(hits: int, trials: int, center: float, null: float) -> float:
 
 
 def _log_mixed(hits: int, trials: int, a: float, b: float) -> float:
-    return _log_beta(a + hits, b + trials - hits) - _log_beta(a, b)
+    # The misses first: a small b added to very many trials would be rounded away, down to zero.
+    return _log_beta(a + hits, b + (trials - hits)) - _log_beta(a, b)
 
 
 def _error_interval(

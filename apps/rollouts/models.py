@@ -120,7 +120,7 @@ class Rollout(models.Model):
         mine.update(lease_until=now)
 
     def record(self, decision: Decision, *, evidence: dict[str, object], now: datetime) -> bool:
-        """Write the decision, unless a person or another worker wrote since this row was read.
+        """Write the decision, unless a person wrote since this row was read or the lease is gone.
 
         Only a change of where it stands counts as a new revision: callers who wait for one are
         not woken by every new figure.
@@ -140,7 +140,8 @@ class Rollout(models.Model):
             changes["revision"] = self.revision + 1
         if state.phase.is_final:
             changes["finished_at"] = now
-        won = self.alone().update(**changes) == 1
+        # The revision tells of a person, but not of another worker that changed only figures.
+        won = self.held(now).filter(revision=self.revision).update(**changes) == 1
         if won:
             for field, value in changes.items():
                 setattr(self, field, value)
@@ -158,6 +159,12 @@ class Rollout(models.Model):
     def alone(self) -> RolloutQuerySet:
         """This row, as long as nobody wrote since it was read."""
         return type(self).objects.filter(pk=self.pk, revision=self.revision)
+
+    def held(self, now: datetime) -> RolloutQuerySet:
+        """This row, as long as the lease that was claimed with it runs."""
+        # Each claim ends later than the one before it, so that the end tells them apart.
+        mine = type(self).objects.filter(pk=self.pk, lease_until=self.lease_until)
+        return mine.filter(lease_until__gt=now)
 
 
 class Observation(models.Model):

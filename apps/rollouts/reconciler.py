@@ -1,6 +1,7 @@
 """Makes decisions true: look, decide, record, act. Safe to run at any time, any number of times."""
 
 import logging
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from apps.core.errors import Unavailable
@@ -13,33 +14,39 @@ from apps.rollouts.models import Rollout
 from apps.serving import services as serving
 from apps.serving.lifecycle import WEIGHT_TOTAL
 
+Clock = Callable[[], datetime]
 log = logging.getLogger(__name__)
 BEFORE = timedelta(minutes=10)  # of the stable revision's past, where it has no present
 
 
-def sweep(*, now: datetime) -> None:
-    """It moves what is due, stops what was replaced and starts what was approved."""
-    for rollout_id in Rollout.objects.due(now).order_by("pk").values_list("pk", flat=True):
+def sweep(*, clock: Clock) -> None:
+    """It moves what is due, stops what was replaced and starts what was approved.
+
+    Each rollout may wait for a backend: by the time of the first, the later ones' leases would
+    have run out and their holds be over.
+    """
+    for rollout_id in Rollout.objects.due(clock()).order_by("pk").values_list("pk", flat=True):
         try:
-            reconcile(rollout_id, now=now)
+            reconcile(rollout_id, clock=clock)
         except Exception:  # one that cannot be moved must not hold up all the others
             log.exception("Rollout %s could not be reconciled; the next sweep tries", rollout_id)
-    services.retire_replaced(now=now)
-    services.start_due(now=now)
+    services.retire_replaced(now=clock())
+    services.start_due(now=clock())
 
 
-def reconcile(rollout_id: int, *, now: datetime) -> None:
+def reconcile(rollout_id: int, *, clock: Clock) -> None:
     """It takes one step at most; whatever is lost half-way, the next call finds and repeats."""
     rollout = selectors.with_relations(Rollout.objects.all()).get(pk=rollout_id)
-    if Phase(rollout.phase).is_final or not rollout.claim(now):
+    if Phase(rollout.phase).is_final or not rollout.claim(clock()):
         return  # it has ended, or another worker is on it
     try:
-        seen, analysis, is_known = look(rollout, now)
+        seen, analysis, is_known = look(rollout, clock())
+        now = clock()  # looking took time, and what was seen was not seen before it
         decision = decide(rollout.frozen, rollout.state, rollout.wish, seen, now)
         if services.settle(rollout=rollout, decision=decision, analysis=analysis, now=now):
-            act(rollout, decision, seen, is_known=is_known, now=now)
+            act(rollout, decision, seen, is_known=is_known, now=clock())
     finally:
-        rollout.release(now)
+        rollout.release(clock())
 
 
 def look(rollout: Rollout, now: datetime) -> tuple[Seen, Analysis | None, bool]:
@@ -53,7 +60,7 @@ def look(rollout: Rollout, now: datetime) -> tuple[Seen, Analysis | None, bool]:
     weights = None if sight is None else sight.weights
     ready = {} if sight is None else sight.ready
     failing = {} if sight is None else sight.failing
-    analysis = analyse(rollout, now)
+    analysis = _judged(rollout, now)
     seen = Seen(
         weight=None if weights is None else weights.get(candidate.pk, 0),
         candidate_ready=ready.get(candidate.pk, 0) >= candidate.replicas,
@@ -65,6 +72,16 @@ def look(rollout: Rollout, now: datetime) -> tuple[Seen, Analysis | None, bool]:
         == rollout.promotion.version.digest,
     )
     return seen, analysis, candidate.pk in ready or candidate.pk in failing
+
+
+def _judged(rollout: Rollout, now: datetime) -> Analysis | None:
+    try:
+        return analyse(rollout, now)
+    except Exception as error:
+        # An abort is read after this: figures that break must not hold the traffic where it is.
+        log.exception("The analysis of rollout %s could not be made", rollout.pk)
+        words = f"the analysis could not be made: {type(error).__name__}: {error}"
+        return Analysis(Verdict.UNCLEAR, words)
 
 
 def analyse(rollout: Rollout, now: datetime) -> Analysis | None:
@@ -103,15 +120,8 @@ def analysed(steps: list[Step]) -> int:
 
 def act(rollout: Rollout, decision: Decision, seen: Seen, *, is_known: bool, now: datetime) -> None:
     """It asks for the decided split, only where it is not what is wanted and seen already."""
-    wanted = services.weights_for(rollout, decision.weight)
-    if rollout.endpoint.traffic_wanted != {str(pk): weight for pk, weight in wanted.items()}:
-        serving.set_traffic(
-            endpoint=rollout.endpoint,
-            weights=wanted,
-            actor=None,
-            reason=decision.reason,
-            now=now,
-        )
+    if not services.ask_for(rollout=rollout, decision=decision, now=now):
+        return
     if seen.weight == decision.weight and (is_known or Phase(rollout.phase).is_final):
         return
     try:

@@ -160,7 +160,8 @@ def settle(
 ) -> bool:
     """It records what the loop decided, with everything that follows from it in the database.
 
-    False, and nothing written: a person or another worker wrote since the row was read.
+    False, and nothing written: a person or another worker wrote since the row was read, or the
+    lease has run out.
     """
     came_from = (Phase(rollout.phase), rollout.step, rollout.weight)
     evidence = analysis.evidence() if analysis is not None else rollout.evidence
@@ -176,6 +177,28 @@ def settle(
         _publish(rollout)
     else:
         live.publish(f"rollout:{rollout.pk}")  # new figures while traffic flows
+    return True
+
+
+@transaction.atomic
+def ask_for(*, rollout: Rollout, decision: Decision, now: datetime) -> bool:
+    """It asks for the split that was decided, unless it is wanted already.
+
+    False, and nothing asked for: the lease has run out or is another worker's.
+    """
+    # A worker that slept since it recorded would undo what its successor asked for meanwhile.
+    # The lock keeps a successor from claiming the row before this split is written.
+    if not rollout.held(now).select_for_update():
+        return False
+    wanted = weights_for(rollout, decision.weight)
+    if rollout.endpoint.traffic_wanted != {str(pk): weight for pk, weight in wanted.items()}:
+        serving.set_traffic(
+            endpoint=rollout.endpoint,
+            weights=wanted,
+            actor=None,
+            reason=decision.reason,
+            now=now,
+        )
     return True
 
 

@@ -6,4 +6,4 @@ from apps.rollouts import reconciler
 
 @shared_task(name="rollouts.sweep")
 def sweep() -> None:
-    reconciler.sweep(now=timezone.now())
+    reconciler.sweep(clock=timezone.now)

@@ -30,6 +30,7 @@ _KINDS: dict[str, frozenset[type]] = {
     **{f"UINT{bits}": frozenset({int, float, type(None)}) for bits in (8, 16, 32, 64)},
     **{f"FP{bits}": frozenset({int, float, type(None)}) for bits in (16, 32, 64)},
 }
+MAX_DIMENSIONS = 32  # what every release of numpy can hold
 
 
 class V2:
@@ -99,13 +100,18 @@ def _tensor(number: int, raw: Any) -> tuple[str, list[int], list[Any]]:
         raise BadRequest(f"inputs[{number}] must have a 'name'")
     if not isinstance(shape, list) or not shape or not all(_is_length(n) for n in shape):
         raise BadRequest(f"tensor {name!r} must have a 'shape' of non-negative integers")
-    if kind not in _KINDS:
+    if len(shape) > MAX_DIMENSIONS:
+        raise BadRequest(f"tensor {name!r} has more than {MAX_DIMENSIONS} dimensions")
+    if not isinstance(kind, str) or kind not in _KINDS:
         raise BadRequest(f"tensor {name!r} has no known 'datatype': {brief(kind)}")
     if not isinstance(data, list):
         raise BadRequest(f"tensor {name!r} must have a list of 'data'")
     flat = _flat(data)
     if len(flat) != math.prod(shape):
-        raise BadRequest(f"tensor {name!r} has shape {shape} but {len(flat)} values")
+        raise BadRequest(f"tensor {name!r} has shape {brief(shape)} but {len(flat)} values")
+    # Next to a length of zero the others may be anything: [1000000000, 0] takes all memory.
+    if not flat and len(shape) > 1:
+        raise BadRequest(f"tensor {name!r} has shape {brief(shape)} and so no values")
     if not _KINDS[kind].issuperset(map(type, flat)):
         row = next(i for i, value in enumerate(flat) if type(value) not in _KINDS[kind])
         raise BadRequest(f"tensor {name!r} is {kind} but holds {brief(flat[row])} at {row}")
@@ -117,7 +123,10 @@ def _is_length(value: Any) -> bool:
 
 
 def _flat(data: list[Any]) -> list[Any]:
-    while any(isinstance(part, list) for part in data):
+    # A long list beside a deep one would be copied once a level, and nobody answered meanwhile.
+    for _ in range(MAX_DIMENSIONS):
+        if not any(isinstance(part, list) for part in data):
+            break
         flat: list[Any] = []
         for part in data:
             if isinstance(part, list):

@@ -1,7 +1,7 @@
 """A rollout on a backend that does what it is told, when the test lets it."""
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -65,6 +65,19 @@ class World:
         self.sums[revision.pk] = sums
 
 
+@dataclass
+class Clock:
+    """It stands still until a test moves it."""
+
+    now: datetime
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def move(self, seconds: int) -> None:
+        self.now += timedelta(seconds=seconds)
+
+
 def set_up(monkeypatch: pytest.MonkeyPatch) -> World:
     world = World()
     monkeypatch.setattr(serving, "look", world.look)
@@ -97,5 +110,5 @@ def started(promotion: Promotion, world: World, now: datetime) -> Rollout:
 
 
 def tick(rollout: Rollout, now: datetime) -> Rollout:
-    reconciler.reconcile(rollout.pk, now=now)
+    reconciler.reconcile(rollout.pk, clock=Clock(now))
     return Rollout.objects.get(pk=rollout.pk)

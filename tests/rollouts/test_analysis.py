@@ -1,10 +1,15 @@
 """The analysis: few false alarms however often one looks, and harm found after few requests."""
 
+import json
 from math import exp, log
 
 import numpy as np
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
+from apps.monitoring import histogram
+from apps.monitoring.sums import Sums
 from apps.rollouts.analysis import (
     Analysis,
     Tolerances,
@@ -141,6 +146,58 @@ def test_a_first_revision_is_judged_by_its_errors_alone(
     assert analysis.verdict is verdict
     assert [tile.metric for tile in analysis.tiles] == ["error_rate"]
     assert analysis.stable_requests is None
+
+
+SHARES = st.floats(0, 1)
+TOLERATED = st.builds(
+    Tolerances,
+    min_requests=st.integers(1, 10**12),
+    error_rate_difference=SHARES,
+    latency_ratio=st.floats(1, allow_infinity=False),
+)
+ALPHAS = st.floats(0, 0.5, exclude_min=True, exclude_max=True)
+# A few answers of any speed that a bin stands for, each as often as its number says.
+ANSWERS = st.lists(st.tuples(st.floats(0.001, 10_000_000), st.integers(0, 10**12)), max_size=4)
+
+
+@st.composite
+def any_sums(draw: st.DrawFn) -> Sums:
+    """Any answers and errors that a span may hold: nothing, one, or a million million."""
+    errors, refused = draw(st.integers(0, 10**12)), draw(st.integers(0, 10**12))
+    made = Sums(requests=errors + refused, server_errors=errors, client_errors=refused)
+    for milliseconds, times in draw(ANSWERS):
+        made.requests += times
+        made.latency_count += times
+        made.log_latency_sum += times * log(milliseconds)
+        made.log_latency_square_sum += times * log(milliseconds) ** 2
+        made.bins += times * histogram.from_us([1000 * milliseconds])
+    return made
+
+
+@settings(deadline=None)
+@given(any_sums(), st.none() | any_sums(), TOLERATED, ALPHAS, st.integers(1, 20))
+@example(Sums(requests=1), None, Tolerances(100, 1.0, 1.5), ALPHA, 1)
+@example(Sums(requests=1), Sums(requests=1), TOLERANCES, 5e-324, 20)
+@example(Sums(requests=1 << 30, server_errors=1 << 30), Sums(requests=1), TOLERANCES, ALPHA, 1)
+def test_whatever_a_policy_allows_and_callers_get_can_be_judged_and_kept(
+    candidate: Sums, stable: Sums | None, tolerances: Tolerances, alpha: float, analyses: int
+) -> None:
+    analysis = judge(candidate, stable, tolerances, alpha / analyses)
+
+    assert analysis.reason
+    json.dumps(analysis.evidence(), allow_nan=False)  # PostgreSQL's JSON holds no infinity
+
+
+@settings(deadline=None)
+@given(any_sums(), any_sums())
+def test_an_error_rate_that_is_tolerated_altogether_never_fails(
+    candidate: Sums, stable: Sums
+) -> None:
+    tolerances = Tolerances(1, 1.0, 1.5)
+
+    for other in (None, stable):
+        errors = judge(candidate, other, tolerances, ALPHA).tiles[0]
+        assert errors.verdict is not Verdict.FAIL
 
 
 def test_the_evidence_is_plain_json() -> None:

@@ -2,6 +2,7 @@
 
 import logging
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ from apps.serving.models import Endpoint, Revision
 from tests.people import Cast
 from tests.promotions import stage as promotion_stage
 from tests.rollouts import stage
-from tests.rollouts.stage import World, tick
+from tests.rollouts.stage import Clock, World, tick
 
 pytestmark = pytest.mark.django_db
 SECOND = timedelta(seconds=1)
@@ -116,9 +117,9 @@ def test_the_replaced_revision_stays_warm_for_a_while(
         rollout.stable.refresh_from_db()
         return rollout.stable.wanted
 
-    reconciler.sweep(now=now + timedelta(seconds=599))
+    reconciler.sweep(clock=Clock(now + timedelta(seconds=599)))
     assert kept() == RevisionWish.RUN
-    reconciler.sweep(now=now + timedelta(seconds=600))
+    reconciler.sweep(clock=Clock(now + timedelta(seconds=600)))
     assert kept() == RevisionWish.STOP
     assert Revision.objects.get(pk=rollout.candidate_id).wanted == RevisionWish.RUN
 
@@ -287,6 +288,108 @@ def test_a_worker_that_lost_its_lease_does_not_give_another_ones_back(
     assert Rollout.objects.get(pk=rollout.pk).lease_until == later + timedelta(seconds=30)
 
 
+def test_a_worker_whose_lease_another_took_writes_no_figures(
+    rollout: Rollout, world: World, now: datetime
+) -> None:
+    at_ten_percent(rollout, now)
+    clock = Clock(now + 70 * SECOND)
+
+    def another_takes_over() -> None:
+        world.on_look = None
+        clock.move(31)
+        world.took(rollout.candidate, 40)
+        tick(rollout, clock())
+        world.took(rollout.candidate, 34)
+
+    world.on_look = another_takes_over
+    reconciler.reconcile(rollout.pk, clock=clock)
+
+    left = Rollout.objects.get(pk=rollout.pk)
+    assert left.evidence["candidate_requests"] == 40
+    assert left.reason == "Waiting at 10 %: 40 of 100 requests to the candidate"
+
+
+def test_a_worker_whose_lease_ran_out_writes_nothing_and_the_next_tick_does(
+    rollout: Rollout, world: World, now: datetime
+) -> None:
+    clock = Clock(now)
+    world.on_look = lambda: clock.move(30)
+
+    reconciler.reconcile(rollout.pk, clock=clock)
+    left = Rollout.objects.get(pk=rollout.pk)
+    assert (left.phase, left.weight, left.revision) == (Phase.PREPARING, 0, 0)
+    assert wanted(rollout) == shares(rollout, 0)
+
+    world.on_look = None
+    assert tick(rollout, clock()).weight == 100
+
+
+def test_a_worker_that_slept_after_recording_does_not_undo_what_its_successor_asked_for(
+    rollout: Rollout, world: World, now: datetime, monkeypatch: pytest.MonkeyPatch, cast: Cast
+) -> None:
+    clock = Clock(now)
+    settle = services.settle
+
+    def settle_and_sleep(**given: Any) -> bool:
+        won = settle(**given)
+        monkeypatch.setattr(services, "settle", settle)
+        clock.move(31)
+        services.abort(rollout=rollout, actor=cast.operator, reason="wrong day", now=clock())
+        tick(rollout, clock())
+        return won
+
+    monkeypatch.setattr(services, "settle", settle_and_sleep)
+    reconciler.reconcile(rollout.pk, clock=clock)
+
+    left = Rollout.objects.get(pk=rollout.pk)
+    assert (left.phase, left.weight) == (Phase.REVERTING, 0)
+    assert wanted(rollout) == shares(rollout, 0)
+
+
+def test_each_rollout_of_a_sweep_has_its_own_time(
+    rollout: Rollout, world: World, now: datetime, cast: Cast
+) -> None:
+    version = promotion_stage.a_version(rollout.endpoint.model, cast, now, 3)
+    promotion_stage.built(version, now)
+    promotions.sweep(now=now)
+    other = stage.started(
+        Promotion.objects.get(version=version, environment__name="staging"), world, now
+    )
+    world.weights = {}
+    clock = Clock(now)
+    leases: list[datetime] = []
+
+    def slowly() -> None:
+        leases.extend(
+            Rollout.objects.filter(lease_until__gt=clock()).values_list("lease_until", flat=True)
+        )
+        clock.move(20)
+
+    world.on_look = slowly
+    reconciler.sweep(clock=clock)
+
+    assert leases == [now + 30 * SECOND, now + 50 * SECOND]
+    moved = Observation.objects.filter(phase=Phase.PROGRESSING).order_by("pk")
+    assert [(line.rollout, line.at) for line in moved] == [
+        (rollout, now + 20 * SECOND),
+        (other, now + 40 * SECOND),
+    ]
+    splits = Event.objects.filter(verb="traffic.changed", at__gt=now).order_by("pk")
+    assert [event.at for event in splits] == [now + 20 * SECOND, now + 40 * SECOND]
+
+
+def test_a_hold_begins_when_the_share_was_seen(
+    rollout: Rollout, world: World, now: datetime
+) -> None:
+    tick(rollout, now)
+    clock = Clock(now + SECOND)
+    world.on_look = lambda: clock.move(9)
+
+    reconciler.reconcile(rollout.pk, clock=clock)
+
+    assert Rollout.objects.get(pk=rollout.pk).reached_at == now + 10 * SECOND
+
+
 @pytest.mark.parametrize("silent", [True, False])
 def test_a_silent_backend_is_never_taken_for_zero(
     rollout: Rollout, world: World, now: datetime, silent: bool, caplog: pytest.LogCaptureFixture
@@ -311,6 +414,67 @@ def test_a_bundle_that_changed_is_taken_back(rollout: Rollout, world: World, now
     tick(rollout, now + SECOND)
 
     assert tick(rollout, now + 2 * SECOND).cause == "The bundle changed after it was approved"
+
+
+@pytest.fixture
+def broken_analysis(monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(*given: Any) -> Any:
+        raise ValueError("math domain error")
+
+    monkeypatch.setattr(reconciler, "judge", breaks)
+
+
+def test_an_analysis_that_breaks_waits_and_says_so(
+    rollout: Rollout, now: datetime, broken_analysis: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    at_ten_percent(rollout, now)
+
+    waiting = tick(rollout, now + 70 * SECOND)
+
+    words = "the analysis could not be made: ValueError: math domain error"
+    assert (waiting.phase, waiting.reason) == (Phase.PROGRESSING, f"Waiting at 10 %: {words}")
+    assert (waiting.evidence["verdict"], waiting.evidence["reason"]) == ("unclear", words)
+    assert f"The analysis of rollout {rollout.pk} could not be made" in caplog.text
+
+
+def test_an_analysis_that_breaks_does_not_stand_in_the_way_of_an_abort(
+    rollout: Rollout, now: datetime, cast: Cast, broken_analysis: None
+) -> None:
+    at_ten_percent(rollout, now)
+    services.abort(rollout=rollout, actor=cast.operator, reason="wrong day", now=now)
+
+    tick(rollout, now + 2 * SECOND)
+    back = tick(rollout, now + 3 * SECOND)
+
+    assert (back.phase, back.cause) == (Phase.REVERTED, "Aborted by request: wrong day")
+
+
+def test_an_analysis_that_breaks_does_not_hide_a_bundle_that_changed(
+    rollout: Rollout, now: datetime, broken_analysis: None
+) -> None:
+    at_ten_percent(rollout, now)
+    Version.objects.filter(pk=rollout.promotion.version_id).update(digest="sha256:other")
+
+    going = tick(rollout, now + 2 * SECOND)
+
+    assert (going.phase, going.cause) == (
+        Phase.REVERTING, "The bundle changed after it was approved",
+    )  # fmt: skip
+
+
+def test_a_first_version_whose_every_error_is_tolerated_moves_on(
+    cast: Cast, now: datetime, world: World
+) -> None:
+    rollout = stage.started(stage.approved_first(cast, now), world, now)
+    tolerances = {**rollout.plan["tolerances"], "error_rate_difference": 1}
+    steps = [{"weight_permille": 1000, "hold_seconds": 0, "analysis": True}]
+    Rollout.objects.update(plan={"steps": steps, "tolerances": tolerances})
+    world.took(rollout.candidate, 40, 40)
+
+    for seconds in range(3):
+        done = tick(rollout, now + seconds * SECOND)
+
+    assert (done.phase, done.evidence["verdict"]) == (Phase.SUCCEEDED, "pass")
 
 
 def test_replicas_that_do_not_stay_up_end_it(rollout: Rollout, world: World, now: datetime) -> None:
@@ -360,13 +524,13 @@ def test_the_sweep_starts_what_was_approved_one_at_a_time(
     promotion_stage.built(second_version, now)
     promotions.sweep(now=now)
 
-    reconciler.sweep(now=now)
-    reconciler.sweep(now=now)
+    reconciler.sweep(clock=Clock(now))
+    reconciler.sweep(clock=Clock(now))
 
     assert [r.promotion for r in Rollout.objects.all()] == [first]
     world.ready[Rollout.objects.get().candidate_id] = 1
     for seconds in range(1, 6):
-        reconciler.sweep(now=now + seconds * SECOND)
+        reconciler.sweep(clock=Clock(now + seconds * SECOND))
     assert [r.candidate.version.number for r in Rollout.objects.order_by("pk")] == [1, 2]
 
 
@@ -378,7 +542,7 @@ def test_one_rollout_that_breaks_does_not_hold_up_the_others(
     promotion_stage.built(version, now)
     promotions.sweep(now=now)
 
-    reconciler.sweep(now=now)
+    reconciler.sweep(clock=Clock(now))
 
     assert "could not be reconciled" in caplog.text
     assert Rollout.objects.filter(endpoint__environment__name="staging").exists()
