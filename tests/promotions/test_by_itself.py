@@ -5,6 +5,7 @@ from datetime import datetime
 import pytest
 
 from apps.promotions import services
+from apps.promotions.decide import decide
 from apps.promotions.lifecycle import Asked, Decision, Status
 from apps.promotions.models import Promotion
 from apps.registry.models import Version
@@ -163,7 +164,6 @@ def test_one_that_cannot_be_looked_at_stops_no_other(
     stage.serves(stage.built(good_version, now), "staging", now)
     good = stage.asked(good_version, cast, now)
     stage.checked(good, Verdict.PASS, now)
-    decide = services.decide
 
     def odd(asked: Asked, at: datetime) -> Decision:
         if asked.digest_asked == bad.digest:
