@@ -89,10 +89,14 @@ class Summary(APIView):
             }
             for revision in endpoint.revisions.filter(pk__in=list(seen)).select_related("version")
         ]
-        answer = {"since": since, "until": until, "revisions": rows}
-        return Response(
-            SummarySerializer(answer | {"dropped": selectors.dropped(endpoint, since)}).data
-        )
+        answer = {
+            "since": since,
+            "until": until,
+            "revisions": rows,
+            "dropped": selectors.dropped(endpoint, since),
+            "set_aside": selectors.set_aside(endpoint, since),
+        }
+        return Response(SummarySerializer(answer).data)
 
 
 class Log(APIView):

@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime
 
 from django.db import IntegrityError, InterfaceError, OperationalError, connection
@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 TICK_SECONDS = 0.25
 LONGEST_PAUSE_SECONDS = 5.0
 BATCH_SEGMENTS = 64
+BATCH_BYTES = 64 << 20
 RECHECK_SECONDS = 10.0
 SUMMARY_SECONDS = 60.0
 BETWEEN_ANNOUNCEMENTS_SECONDS = 1.0
@@ -45,6 +46,7 @@ class Collector:
         self._checked_at = clock()
         self._announce = _Announcements(clock)
         self._nowhere: Counter[str] = Counter()
+        self._shut: dict[int, str] = {}  # revision -> why its spool cannot be listed
         self._summed_at = clock()
 
     def run(self, stop: threading.Event) -> None:
@@ -61,11 +63,20 @@ class Collector:
             except OSError as full:  # a disk that is full, a directory that may not be written
                 pause = min(max(pause * 2, TICK_SECONDS), LONGEST_PAUSE_SECONDS)
                 log.error("A file could not be used; again in %.1f s: %s", pause, full)  # noqa: TRY400
+            except Exception:
+                # The next start would meet the same, and canaries would be judged by old counts.
+                pause = min(max(pause * 2, TICK_SECONDS), LONGEST_PAUSE_SECONDS)
+                log.exception("A tick failed; again in %.1f s", pause)
             stop.wait(pause)
 
     def tick(self) -> bool:
-        """It does what is to be done once, and tells whether more waits already."""
+        """It does what is to be done once, and tells whether more waits already.
+
+        Raises what a step raised, when all others had their turn: canaries are judged by the
+        gateway's counts, whatever is wrong with a model's segments.
+        """
         busy = False
+        failed: list[Exception] = []
         for step in (self.tidy, self.count_segments, self.count_gateway, self.write_log_files):
             try:
                 busy = step() or busy
@@ -73,8 +84,16 @@ class Collector:
                 # Undone, and seen anew at the next tick: a revision was deleted meanwhile, or
                 # another collector works on the same files.
                 log.warning("A batch was undone: %s", late)
+            except Exception as error:  # noqa: BLE001  raised below
+                failed.append(error)
+                if isinstance(error, (OperationalError, InterfaceError)):
+                    connection.close()  # the next step may find the database again
         self._sum_up()
         self._announce.flush()
+        for also in failed[1:]:
+            log.error("What failed too: %r", also)
+        if failed:
+            raise failed[0]
         return busy
 
     def tidy(self) -> bool:
@@ -83,22 +102,43 @@ class Collector:
             self._checked_at = self._clock()
             self._known.clear()
             leftovers.seal_abandoned(now=self._now())
+            leftovers.remove_empty_folders()
             gateway.rotate(mark=time.time_ns())
         return False
 
     def count_segments(self) -> bool:
         """It counts what is in the spool, in batches; other work comes in between."""
-        listed = {found.name: found for found in _spool()}
-        self._known &= listed.keys()
-        unknown = [found for name, found in listed.items() if name not in self._known]
+        listed, odd = self._spool()
+        self._known &= {found.name for found in listed + odd}
+        for found in self._not_known(odd)[:BATCH_SEGMENTS]:
+            counting.set_aside(found, "No model server names a file so", now=self._now())
+            self._known.add(found.name)
+        unknown = self._not_known(listed)
         new = {found.name for found in counting.forget_logged(unknown)}
         self._known |= {found.name for found in unknown if found.name not in new}
         waiting = [found for found in unknown if found.name in new]
-        batch = waiting[:BATCH_SEGMENTS]
+        batch = _batch(waiting)
         if batch:
             self._announce.add(counting.count(batch, now=self._now()))
             self._known |= {found.name for found in batch}
         return len(waiting) > len(batch)
+
+    def _spool(self) -> tuple[list[Found], list[Found]]:
+        """It gives the sealed segments, and what is no segment at all."""
+        sealed: list[Found] = []
+        odd: list[Found] = []
+        for revision, folder in segments.folders(places.spool()):
+            try:
+                names = segments.listing(folder)
+            except OSError as shut:  # its model closed it; the others' are counted
+                self._shut[revision] = str(shut)
+                continue
+            sealed += [Found(revision, folder / name) for name in names.sealed]
+            odd += [Found(revision, folder / name) for name in names.odd]
+        return sealed, odd
+
+    def _not_known(self, listed: list[Found]) -> list[Found]:
+        return [found for found in listed if found.name not in self._known]
 
     def count_gateway(self) -> bool:
         progress = gateway.count()
@@ -119,6 +159,9 @@ class Collector:
         for what, times in sorted(self._nowhere.items()):
             log.warning("The gateway's log had %d lines that are in no sum: %s", times, what)
         self._nowhere.clear()
+        for revision, why in sorted(self._shut.items()):
+            log.error("The spool of revision %d cannot be listed: %s", revision, why)
+        self._shut.clear()
 
 
 class _Announcements:
@@ -146,12 +189,14 @@ class _Announcements:
                 log.warning("No announcement of endpoint %d: %s", pk, down)
 
 
-def _spool() -> Iterator[Found]:
-    try:
-        folders = sorted(places.spool().iterdir())
-    except FileNotFoundError:
-        return
-    for folder in folders:
-        if folder.name.isdecimal() and folder.is_dir() and not folder.is_symlink():
-            for entry in segments.waiting(folder):
-                yield Found(int(folder.name), places.spool() / folder.name / entry.name)
+def _batch(waiting: list[Found]) -> list[Found]:
+    """It takes as many as may be in memory at once: a model makes its segments of any size."""
+    size = 0
+    for place, found in enumerate(waiting[:BATCH_SEGMENTS], start=1):
+        try:
+            size += found.path.lstat().st_size
+        except OSError:
+            continue  # it is gone, or the counting says what is wrong with it
+        if size >= BATCH_BYTES:
+            return waiting[:place]
+    return waiting[:BATCH_SEGMENTS]

@@ -1,5 +1,6 @@
 """Finds single requests in the prediction log and in what waits to be written into it."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -9,6 +10,8 @@ import duckdb
 import orjson
 
 from apps.monitoring import parquet, segments
+
+log = logging.getLogger(__name__)
 
 MOST_ROWS = 20
 
@@ -38,17 +41,26 @@ def in_spool(spool: Path, revisions: Mapping[int, int], request_id: str) -> list
     """It searches sealed segments; `revisions` gives each revision's version number."""
     found = []
     for revision, version in revisions.items():
-        for entry in segments.waiting(spool / str(revision)):
-            try:
-                segment = segments.read(spool / str(revision) / entry.name, whole=True)
-            except (FileNotFoundError, segments.Unreadable):
-                continue
+        folder = spool / str(revision)
+        for name in segments.listing(folder).sealed:
+            segment = _read(folder / name)
             found += [
                 _row(segment, place, revision, version)
-                for place, name in enumerate(segment.id)
-                if name == request_id
+                for place, known in enumerate(segment.id)
+                if known == request_id
             ]
     return found[:MOST_ROWS]
+
+
+def _read(path: Path) -> segments.Segment:
+    try:
+        return segments.read(path, whole=True)
+    except (FileNotFoundError, segments.Unreadable):
+        return segments.Segment()
+    except Exception:
+        # The collector sets it aside at its next look; what stands in the others is still found.
+        log.exception("Segment %s could not be searched", path.name)
+        return segments.Segment()
 
 
 def _row(segment: segments.Segment, place: int, revision: int, version: int) -> dict[str, Any]:

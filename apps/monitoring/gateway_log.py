@@ -3,6 +3,7 @@
 The fields are those of `ACCESS` in apps/serving/backends/envoy.py. Knows no database.
 """
 
+import hashlib
 import logging
 import os
 import re
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 import orjson
 
+from apps.monitoring.segments import EARLIEST_US, LATEST_US, LONGEST_US
 from apps.monitoring.sums import Answers
 
 log = logging.getLogger(__name__)
@@ -24,15 +26,22 @@ log = logging.getLogger(__name__)
 NAME = "access.log"
 CHUNK_BYTES = 8 << 20
 ROTATED_OVER_BYTES = 64 << 20
+HEAD_BYTES = 64 << 10
+HUNG_UP = 499  # no answer was due any more: the caller's, as the model server calls it
 _REVISION = re.compile(r"\.r(\d+)$")
 
 
 @dataclass(frozen=True)
 class Place:
-    """How far the log was read: the file by its inode, since rotation changes its name."""
+    """How far the log was read.
+
+    The file by its inode, since rotation changes its name, and by its first line, since a copy of
+    the data directory changes the inode; only a file without a whole line has no `head`.
+    """
 
     inode: int
     offset: int
+    head: str = ""
 
 
 @dataclass(frozen=True)
@@ -89,35 +98,72 @@ def read(folder: Path, place: Place) -> Chunk:
     """It reads on from a place; a line that is still being written is left for the next time."""
     # The list is taken before the reading: when a later file stood in it already, the writer had
     # closed this one, so that its end is its end.
-    listed = files(folder)
-    inodes = [path.stat().st_ino for path in listed]
-    if place.inode not in inodes:
-        if not listed:
-            return Chunk(b"", place, more=False)
+    listed = [_log(path) for path in files(folder)]
+    if not listed:
+        return Chunk(b"", place, more=False)
+    index = _index(listed, place)
+    if index is None:
         log.warning("The gateway's log was replaced; what was not read of the old one is lost")
-        return Chunk(b"", Place(inodes[0], 0), more=True)
-    index = inodes.index(place.inode)
-    with listed[index].open("rb") as file:
-        if os.fstat(file.fileno()).st_ino != place.inode:
+        return Chunk(b"", Place(listed[0].inode, 0), more=True)
+    chosen, is_last = listed[index], index + 1 == len(listed)
+    with chosen.path.open("rb") as file:
+        if os.fstat(file.fileno()).st_ino != chosen.inode:
             return Chunk(b"", place, more=True)  # rotated between the list and here
-        offset = place.offset
-        if os.fstat(file.fileno()).st_size < offset:
-            log.warning("The gateway's log was cut off; it is read from its beginning")
-            offset = 0
+        offset = _offset(chosen, place, os.fstat(file.fileno()).st_size)
         file.seek(offset)
         content = file.read(CHUNK_BYTES)
     whole = content.rfind(b"\n") + 1
     if whole:
-        more = len(content) == CHUNK_BYTES or index + 1 < len(listed)
-        return Chunk(content[:whole], Place(place.inode, offset + whole), more)
+        more = len(content) == CHUNK_BYTES or not is_last
+        return Chunk(content[:whole], chosen.at(offset + whole), more)
     if len(content) == CHUNK_BYTES:
         log.error("A line of the gateway's log has more than %d bytes and is skipped", CHUNK_BYTES)
-        return Chunk(b"", Place(place.inode, offset + CHUNK_BYTES), more=True)
-    if index + 1 < len(listed):
+        return Chunk(b"", chosen.at(offset + CHUNK_BYTES), more=True)
+    if not is_last:
         if content:
             log.warning("The gateway ended in the middle of a line of its log")
-        return Chunk(b"", Place(inodes[index + 1], 0), more=True)
-    return Chunk(b"", Place(place.inode, offset), more=False)
+        return Chunk(b"", listed[index + 1].at(0), more=True)
+    return Chunk(b"", chosen.at(offset), more=False)
+
+
+@dataclass(frozen=True)
+class _Log:
+    """One file of the log when it was listed."""
+
+    path: Path
+    inode: int
+    head: str
+
+    def at(self, offset: int) -> Place:
+        return Place(self.inode, offset, self.head)
+
+
+def _log(path: Path) -> _Log:
+    """It looks at a file; its first line names the moment and the request it was of."""
+    with path.open("rb") as file:
+        inode, line = os.fstat(file.fileno()).st_ino, file.readline(HEAD_BYTES)
+    is_whole = line.endswith(b"\n") or len(line) == HEAD_BYTES
+    return _Log(path, inode, hashlib.sha256(line).hexdigest() if is_whole else "")
+
+
+def _index(listed: list[_Log], place: Place) -> int | None:
+    """It finds the file of a place, after a copy too; None when it is gone."""
+    same = [i for i, one in enumerate(listed) if one.inode == place.inode]
+    copies = [i for i, one in enumerate(listed) if place.head and one.head == place.head]
+    # A copy may have the inode that another file had: where both speak, the first line is right.
+    found = [i for i in same if i in copies] or copies or same
+    return found[0] if found else None
+
+
+def _offset(chosen: _Log, place: Place, size: int) -> int:
+    """It gives where to read on in the file that was found."""
+    if place.head not in ("", chosen.head):
+        log.warning("The gateway's log was cut off; it is read from its beginning")
+        return 0
+    if chosen.inode != place.inode:
+        log.warning("The gateway's log was copied; it is read on in the copy")
+    # What stands in an older copy was counted already, when it was not yet a copy.
+    return min(place.offset, size)
 
 
 def forget_before(folder: Path, place: Place) -> None:
@@ -154,14 +200,30 @@ def parse(content: bytes) -> Lines:
     for line in content.splitlines():
         try:
             entry = orjson.loads(line)
-            row = (int(entry["ts"]), int(entry["code"] or 0), int(entry["us"] or 0))
+            row = (int(entry["ts"]), _status(entry), int(entry["us"] or 0))
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
             lines.torn += 1
             continue
+        # A line that a full disk mangled must not stop all that stands behind it.
+        if not (
+            EARLIEST_US <= row[0] < LATEST_US and 0 <= row[1] < 1000 and 0 <= row[2] < LONGEST_US
+        ):
+            lines.torn += 1
         # Readiness and metadata are asked with GET: probes are no predictions.
-        if entry.get("method", "POST") == "POST":
+        elif entry.get("method", "POST") == "POST":
             _sort(entry, row, lines)
     return lines
+
+
+def _status(entry: dict[str, Any]) -> int:
+    """It gives what the caller got; 0 when it waited in vain for an answer that we owed it."""
+    code = int(entry["code"] or 0)
+    if code or "DC" not in str(entry.get("flags")).split(","):
+        return code
+    # The caller hung up. The log has no duration then, as nothing was sent; but a replica that
+    # hangs for the time limit of one try (10 s, `Timeouts` in apps/serving/backends/envoy.py) is
+    # given up for a second attempt. A candidate that hangs must not pass for impatient callers.
+    return HUNG_UP if int(entry.get("attempts") or 0) <= 1 else 0
 
 
 def _sort(entry: dict[str, Any], row: tuple[int, int, int], lines: Lines) -> None:

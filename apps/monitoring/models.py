@@ -32,6 +32,7 @@ class Segment(models.Model):
     rows = models.PositiveIntegerField()
     dropped = models.PositiveIntegerField(default=0)  # what the replica could not keep
     torn = models.PositiveIntegerField(default=0)  # lines that a kill cut in two
+    set_aside = models.CharField(max_length=300, blank=True)  # why its file lies in spool/rejected
     counted_at = models.DateTimeField()
     log_file = models.ForeignKey(
         LogFile, null=True, on_delete=models.PROTECT, related_name="segments"
@@ -82,6 +83,8 @@ class TailPosition(models.Model):
 
     path = models.CharField(max_length=500, unique=True)
     inode = models.BigIntegerField()
+    # SHA-256 of its first line: of a data directory that was copied only this is as it was.
+    head = models.CharField(max_length=64, blank=True)
     offset = models.BigIntegerField()
 
     def __str__(self) -> str:

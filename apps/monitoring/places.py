@@ -11,7 +11,7 @@ def spool() -> Path:
 
 
 def rejected() -> Path:
-    """Segments that belong to nothing we know; kept for people, never read again."""
+    """What could not be counted or logged: <revision>.<segment>, kept for people."""
     return spool() / "rejected"
 
 

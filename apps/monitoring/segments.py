@@ -4,23 +4,38 @@ A model runs its author's code beside the capture, so a segment is read as what 
 a line that is not what it should be is counted as torn, never trusted and never an error.
 """
 
+import errno
 import os
+import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import orjson
 
+from apps.monitoring import bodies
 from apps.monitoring.sums import Answers
 
+OPEN = ".open"
 SEALED = ".seg"
+# As model_server/segments.py gives them: <revision>.<replica>.<start ms>-<pid>.<sequence>. The
+# lengths keep any name below the width of its column.
+NAME = re.compile(r"\d{1,18}\.[\w-]{1,64}\.\d{1,20}-\d{1,10}\.\d{8,12}\.(open|seg)", re.ASCII)
+_FOLDER = re.compile(r"\d{1,18}", re.ASCII)
 MOST_BYTES = 64 << 20  # a server seals at 8 MiB; one record more may be 16 MiB
 EARLIEST_US = 946_684_800_000_000  # the year 2000, and
 LATEST_US = 4_102_444_800_000_000  # 2100: a time outside of them would fit no column
 LONGEST_US = 1 << 40  # twelve days
+# A server writes what it answered within the second. Times all over the centuries would be a
+# rollup row and a file of the log each; a day is far more than any clock is set by.
+FURTHEST_US = 86_400_000_000  # from the file's own time
+MOST_DROPPED = (1 << 31) - 1  # what the column holds
+# Ours and over in a moment; every other failure to open is the file's and stays.
+_PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 
 class Unreadable(Exception):
@@ -42,7 +57,7 @@ class Segment:
     id: list[str] = field(default_factory=list)
     texts: list[tuple[str, str, str, str, str]] = field(default_factory=list)  # as in TEXTS
     dropped: int = 0  # what the server said it could not keep
-    torn: int = 0  # lines that are not records
+    torn: int = 0  # lines that are not records, or of another time
 
     @property
     def rows(self) -> int:
@@ -60,46 +75,89 @@ class Segment:
 TEXTS = ("format", "caller", "request", "response", "error")  # the bodies as JSON
 
 
+@dataclass(frozen=True)
+class Listing:
+    """The names in one revision's spool."""
+
+    sealed: list[str]  # oldest name first
+    open: list[str]
+    odd: list[str]  # what no model server calls a segment
+
+
+def folders(spool: Path) -> Iterator[tuple[int, Path]]:
+    """It gives the revisions that have a directory in the spool."""
+    try:
+        found = sorted(spool.iterdir())
+    except FileNotFoundError:
+        return
+    for folder in found:
+        if _FOLDER.fullmatch(folder.name) and folder.is_dir() and not folder.is_symlink():
+            yield int(folder.name), folder
+
+
+def listing(folder: Path) -> Listing:
+    """It lists one revision's spool; one that is not there is empty."""
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted(entry.name for entry in entries)
+    except FileNotFoundError:
+        names = []
+    known = [name for name in names if NAME.fullmatch(name)]
+    return Listing(
+        sealed=[name for name in known if name.endswith(SEALED)],
+        open=[name for name in known if name.endswith(OPEN)],
+        odd=[name for name in names if not NAME.fullmatch(name)],
+    )
+
+
 def read(path: Path, *, whole: bool = False) -> Segment:
     """It reads a sealed segment; the texts only when the `whole` is asked for.
 
     Raises: Unreadable; FileNotFoundError.
     """
     segment = Segment()
-    for line in _content(path).split(b"\n"):
-        if line:
-            _take(line, segment, whole)
+    content, written_us = _content(path)
+    for line in BytesIO(content):
+        if line != b"\n":
+            _take(line, segment, written_us, whole)
     return segment
 
 
-def waiting(folder: Path) -> Iterator[os.DirEntry[str]]:
-    """It lists the sealed segments of one revision, oldest name first."""
-    try:
-        with os.scandir(folder) as entries:
-            found = [entry for entry in entries if entry.name.endswith(SEALED)]
-    except FileNotFoundError:
-        return
-    yield from sorted(found, key=lambda entry: entry.name)
+def open_regular(path: Path) -> int:
+    """It opens what stands in a spool, which belongs to the model.
 
-
-def _content(path: Path) -> bytes:
+    Raises: Unreadable when it is no regular file; FileNotFoundError.
+    """
     try:
         # A link could lead to a file that only we may read, and we delete what we have logged.
+        # A pipe without a writer would be waited for until the end of time.
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise Unreadable(f"{path.name} cannot be opened: {error.strerror}") from error
-    with os.fdopen(descriptor, "rb") as file:
-        about = os.fstat(descriptor)
-        if not stat.S_ISREG(about.st_mode):
-            raise Unreadable(f"{path.name} is no regular file")
+        if error.errno in _PASSING:
+            raise
+        raise Unreadable(f"It cannot be opened: {error.strerror}") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise Unreadable("It is no regular file")
+    return descriptor
+
+
+def _content(path: Path) -> tuple[bytes, int]:
+    """It gives the bytes of a file and when it was written, in epoch microseconds."""
+    with os.fdopen(open_regular(path), "rb") as file:
+        about = os.fstat(file.fileno())
         if about.st_size > MOST_BYTES:
-            raise Unreadable(f"{path.name} has {about.st_size} bytes, more than any server writes")
-        return file.read()
+            raise Unreadable(f"It has {about.st_size} bytes, more than any server writes")
+        try:
+            # No more than it had: its writer could go on as fast as we read.
+            return file.read(about.st_size), about.st_mtime_ns // 1000
+        except OSError as error:
+            raise Unreadable(f"It cannot be read: {error.strerror}") from error
 
 
-def _take(line: bytes, segment: Segment, whole: bool) -> None:
+def _take(line: bytes, segment: Segment, written_us: int, whole: bool) -> None:
     try:
         record = orjson.loads(line)
     except orjson.JSONDecodeError:
@@ -107,10 +165,10 @@ def _take(line: bytes, segment: Segment, whole: bool) -> None:
         return
     if not isinstance(record, dict):
         segment.torn += 1
-    elif _is_record(record):
+    elif _is_record(record, written_us):
         _add(record, segment, whole)
-    elif type(record.get("dropped")) is int and 0 <= record["dropped"] < 1 << 31:
-        segment.dropped += record["dropped"]
+    elif type(record.get("dropped")) is int and 0 <= record["dropped"] <= MOST_DROPPED:
+        segment.dropped = min(segment.dropped + record["dropped"], MOST_DROPPED)
     else:
         segment.torn += 1
 
@@ -126,8 +184,8 @@ def _add(record: dict[str, Any], segment: Segment, whole: bool) -> None:
             (
                 _text(record.get("format")),
                 _text(record.get("caller")),
-                orjson.dumps(record.get("request")).decode(),
-                orjson.dumps(record.get("response")).decode(),
+                bodies.text(record.get("request")),
+                bodies.text(record.get("response")),
                 _text(record.get("error")),
             )
         )
@@ -137,11 +195,12 @@ def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _is_record(record: dict[str, Any]) -> bool:
+def _is_record(record: dict[str, Any], written_us: int) -> bool:
     at, status, us = record.get("ts"), record.get("status"), record.get("us")
     return (
         type(at) is int
         and EARLIEST_US <= at < LATEST_US
+        and abs(at - written_us) <= FURTHEST_US
         and type(status) is int
         and 0 <= status < 1000
         and type(us) is int

@@ -112,6 +112,12 @@ def dropped(endpoint: Endpoint, since: datetime) -> int:
     return int(found.aggregate(total=Total("dropped"))["total"] or 0)
 
 
+def set_aside(endpoint: Endpoint, since: datetime) -> int:
+    """It tells how many segments lie in spool/rejected since a moment of the last day."""
+    found = Segment.objects.filter(revision__endpoint=endpoint, counted_at__gte=since)
+    return found.exclude(set_aside="").count()
+
+
 def last_at(endpoint: Endpoint) -> datetime | None:
     """The start of the newest span that callers' requests were counted in."""
     found = Rollup.objects.filter(revision__endpoint=endpoint, origin=Rollup.From.GATEWAY)

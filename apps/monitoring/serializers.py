@@ -60,6 +60,10 @@ class SummarySerializer(serializers.Serializer[dict[str, Any]]):
     dropped = serializers.IntegerField(
         help_text="Records that the model servers could not keep, of the last day at most"
     )
+    set_aside = serializers.IntegerField(
+        help_text="Segments of records that could not be read or logged and lie in the data "
+        "directory's spool/rejected, of the last day at most"
+    )
 
 
 class LogRequestSerializer(serializers.Serializer[dict[str, Any]]):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from datetime import datetime
 from itertools import count
 from pathlib import Path
@@ -54,16 +55,30 @@ def record(at_us: int, **changes: Any) -> dict[str, Any]:
     } | changes
 
 
+def name(revision: int) -> str:
+    """The next name that a model server would give to a sealed segment."""
+    return f"{revision}.0.1-1.{next(_sequence):08d}.seg"
+
+
 def segment(revision: int, records: list[dict[str, Any]], *, tail: bytes = b"") -> Path:
-    """It seals a segment in the spool; `tail` are bytes behind the last whole line."""
+    """It seals a segment in the spool when its first record came.
+
+    `tail` are bytes behind the last whole line.
+    """
     folder = settings.STACK.var / "spool" / str(revision)
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{revision}.0.1-1.{next(_sequence):08d}.seg"
+    path = folder / name(revision)
     content = b"".join(json.dumps(one).encode() + b"\n" for one in records) + tail
     unfinished = path.with_suffix(".open")
     unfinished.write_bytes(content)
+    dated(unfinished, records[0]["ts"] if records else START_US)
     unfinished.rename(path)
     return path
+
+
+def dated(path: Path, at_us: int) -> None:
+    """It sets the time at which a file was written."""
+    os.utime(path, (at_us / 1e6, at_us / 1e6))
 
 
 def line(at_us: int, revision: Revision | None, **changes: Any) -> bytes:

@@ -108,7 +108,7 @@ def start(door: Door, var: Path) -> subprocess.Popen[bytes]:
 
 
 def seal(folder: Path, number: int) -> None:
-    whole = orjson.dumps(record(START_US, id="#")) + b"\n"
+    whole = orjson.dumps(record(time.time_ns() // 1000, id="#")) + b"\n"
     before, behind = whole.split(b"#")
     path = folder / f"1.0.1-1.{number:08d}.open"
     first = number * ROWS

@@ -148,7 +148,7 @@ def test_a_segment_of_no_revision_is_set_aside(
     assert not path.exists()
     kept = var / "spool" / "rejected" / f"987654.{path.name}"
     assert json.loads(kept.read_bytes())["ts"] == START_US
-    assert "there is no revision 987654" in caplog.text
+    assert "There is no revision 987654" in caplog.text
     assert not Segment.objects.exists()
 
 

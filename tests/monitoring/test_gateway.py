@@ -1,6 +1,9 @@
 """The gateway's log becomes sums: every line once, through crashes and rotations."""
 
 import json
+import re
+import shutil
+import socket
 import socketserver
 import subprocess
 import threading
@@ -20,7 +23,7 @@ from django.db.models import Sum
 from apps.monitoring import gateway_log, histogram
 from apps.monitoring.models import Rollup, TailPosition
 from apps.monitoring.services import gateway, rollups
-from apps.serving.backends import envoy
+from apps.serving.backends import envoy, unix
 from apps.serving.models import Endpoint
 from mlops_portal.stack import envoy as stack_envoy
 from tests.monitoring.making import START_US, access_log, append, line
@@ -257,6 +260,168 @@ def test_a_log_cut_off_or_replaced_is_read_from_its_beginning(
     assert "was replaced" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("hung_up", "client_errors"),
+    [
+        ({"flags": "DC", "attempts": 1}, 1),
+        ({"flags": "DC", "attempts": None, "cluster": None}, 1),
+        ({"flags": "URX,DC", "attempts": 1}, 1),
+        ({"flags": "DC", "attempts": 2}, 0),  # it waited longer than one try may take
+        ({"flags": "-", "attempts": 1}, 0),
+        ({"flags": None, "attempts": None}, 0),
+    ],
+)
+def test_a_caller_that_hangs_up_is_no_error_of_ours(
+    endpoint: Endpoint, hung_up: dict[str, object], client_errors: int
+) -> None:
+    append(access_log(), line(START_US, endpoint.stable, **{"code": 0, "us": None, **hung_up}))
+    drain()
+    row = Rollup.objects.get()
+    assert (row.requests, row.latency_count) == (1, 0)
+    assert (row.client_errors, row.server_errors) == (client_errors, 1 - client_errors)
+
+
+@pytest.mark.parametrize("mangled", [{"ts": str(10**30)}, {"ts": "-1"}, {"us": -1}, {"code": 1e9}])
+def test_a_mangled_line_stops_nothing(endpoint: Endpoint, mangled: dict[str, object]) -> None:
+    whole = line(START_US, endpoint.stable)
+    append(access_log(), whole + line(START_US, endpoint.stable, **mangled) + whole)
+    assert drain().nowhere == {"torn": 1}
+    assert requests() == 2
+
+
+def copied(folder: Path) -> None:
+    """It puts a copy of a directory in its place, as a backup that was restored."""
+    copy = folder.with_name("copy")
+    shutil.copytree(folder, copy)
+    folder.rename(folder.with_name("was"))
+    copy.rename(folder)
+
+
+def test_a_copied_log_is_read_on_where_the_first_one_ended(
+    endpoint: Endpoint, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = access_log()
+    append(log, b"".join(line(START_US, endpoint.stable) for _ in range(3)))
+    drain()
+    append(log, line(START_US, endpoint.stable))
+    copied(log.parent)
+    append(log, line(START_US, endpoint.stable))
+    assert drain().rows == 2
+    assert requests() == 5
+    assert "was copied" in caplog.text
+    assert TailPosition.objects.get().inode == log.stat().st_ino
+
+
+def test_an_older_copy_is_read_on_at_its_end(endpoint: Endpoint) -> None:
+    log = access_log()
+    append(log, line(START_US, endpoint.stable) * 2)
+    drain()
+    older = log.with_name("older")
+    shutil.copy(log, older)
+    append(log, line(START_US, endpoint.stable) * 3)
+    drain()
+    older.replace(log)
+    assert drain().rows == 0
+    append(log, line(START_US, endpoint.stable))
+    assert drain().rows == 1
+    assert requests() == 6
+
+
+def test_a_copy_whose_files_have_each_others_inodes_is_read_on(endpoint: Endpoint) -> None:
+    log = access_log()
+    old = log.with_name("access.log.7")
+    append(old, line(START_US, endpoint.stable) * 2)
+    assert gateway.count().rows == 2  # and the file stays, as nothing stands behind it
+    append(log, line(START_US, endpoint.stable) * 4)
+    one, two = old.read_bytes(), log.read_bytes()
+    old.rename(log.with_name("swap"))
+    log.rename(old)
+    log.with_name("swap").rename(log)
+    old.write_bytes(one)
+    log.write_bytes(two)
+    assert drain().rows == 4
+    assert requests() == 6
+
+
+@contextmanager
+def replica_that_hangs(path: Path) -> Iterator[None]:
+    """A model server that is ready and never answers a request."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def do_POST(self) -> None:
+            ended.wait(30)
+            self.close_connection = True
+
+        def address_string(self) -> str:
+            return "unix"
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    class Server(socketserver.ThreadingUnixStreamServer):
+        daemon_threads = True
+        block_on_close = False
+
+    ended = threading.Event()
+    with Server(str(path), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            server.shutdown()
+            thread.join()
+
+
+def hang_up(is_due: Callable[[], bool]) -> None:
+    """It asks and leaves before the answer."""
+    http = HTTPConnection("127.0.0.1", settings.STACK.gateway_port, timeout=5)
+    http.request("POST", "/production/v2/models/flights/infer", body=b"{}")
+    until(is_due)
+    http.close()
+
+
+def test_the_real_gateway_tells_impatient_callers_from_a_candidate_that_hangs(
+    endpoint: Endpoint, tmp_path: Path
+) -> None:
+    assert endpoint.stable is not None
+    home = settings.STACK.var / "gateway"
+    image = stack_envoy.prepare(settings.STACK)
+    name = envoy.cluster_name("production", "flights", endpoint.stable.pk)
+    route = envoy.Route("production", "flights", [envoy.Target(name, endpoint.stable.pk, 1, 1000)])
+    patience = envoy.Timeouts(request_seconds=20, try_seconds=2)
+    for file, document in {
+        "cds.json": envoy.clusters("1", [envoy.cluster(name, [tmp_path / "r.sock"])]),
+        "lds.json": envoy.listeners("1", port=settings.STACK.gateway_port, home=home),
+        "rds.json": envoy.routes("1", [route], patience),
+    }.items():
+        (home / file).write_text(json.dumps(document))
+    with replica_that_hangs(tmp_path / "r.sock"):
+        process = subprocess.Popen(
+            image.argv, env=dict(image.env), cwd=home, stderr=subprocess.DEVNULL
+        )
+        try:
+            until(is_listening)
+            hang_up(lambda: upstream("rq_active") == 1)
+            assert drained_until(1) == 1
+            hang_up(lambda: upstream("rq_retry") == 1)
+            assert drained_until(1) == 1
+        finally:
+            process.terminate()
+            process.wait(10)
+    rows = list(Rollup.objects.all())
+    assert sum(row.client_errors for row in rows) == 1
+    assert sum(row.server_errors for row in rows) == 1
+
+
 def test_the_real_gateway_writes_what_is_read_and_opens_a_new_log(
     endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -300,6 +465,24 @@ def ask() -> int:
         return 0
     finally:
         http.close()
+
+
+def is_listening() -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", settings.STACK.gateway_port), 1).close()
+    except OSError:
+        return False
+    return True
+
+
+def upstream(counter: str) -> int:
+    """What the gateway's statistics say of its one cluster."""
+    answer = unix.get(settings.STACK.gateway_admin, "/stats?filter=upstream_", timeout_seconds=5)
+    assert answer is not None
+    found = re.search(
+        rf"^cluster\.production.*\.upstream_{counter}: (\d+)$", answer[1].decode(), re.M
+    )
+    return int(found[1]) if found else 0
 
 
 def drained_until(wanted: int) -> int:

@@ -16,7 +16,7 @@ from apps.monitoring.collector import Collector
 from apps.monitoring.models import LogFile, Rollup, Segment
 from apps.monitoring.services import leftovers, log_files
 from apps.serving.models import Endpoint
-from tests.monitoring.making import START_US, record, segment
+from tests.monitoring.making import START_US, dated, record, segment
 
 DAY_US = 86_400_000_000
 
@@ -141,6 +141,7 @@ def test_a_batch_that_another_process_logged_leaves_no_file(
     assert log_files.write(endpoint=endpoint, now=now) == 1
     segment_path = var / "spool" / chosen[0].name
     segment_path.write_text(json.dumps(record(START_US, id="a")))
+    dated(segment_path, START_US)
     monkeypatch.setattr(log_files, "_chosen", lambda _: chosen)
     with pytest.raises(log_files.AlreadyLogged, match="1 segments"):
         log_files.write(endpoint=endpoint, now=now)
@@ -273,9 +274,13 @@ def test_a_sweep_removes_what_is_old_and_nothing_else(
 ) -> None:
     pk = endpoint.revisions.all()[0].pk
     moment = datetime.fromtimestamp(START_US / 1e6, UTC)
-    old = round((moment - timedelta(days=14, seconds=10)).timestamp() * 1e6)
-    path = segment(pk, [record(old, id="old"), record(START_US, id="new")])
+    before = moment - timedelta(days=14, seconds=10)
+    segment(pk, [record(round(before.timestamp() * 1e6), id="old")])
+    collect(before)
+    collect(before + timedelta(minutes=1))
+    path = segment(pk, [record(START_US, id="new")])
     collect(moment)
+    assert [row.at for row in Rollup.objects.order_by("at")] == [before, moment]
     leftovers.sweep(now=moment)
     assert [row.at for row in Rollup.objects.all()] == [moment]
     later = moment + timedelta(days=2)

@@ -67,13 +67,13 @@ def _place() -> Place | None:
         kept, _ = TailPosition.objects.get_or_create(
             path=KEY, defaults={"inode": beginning.inode, "offset": 0}
         )
-    return Place(kept.inode, kept.offset)
+    return Place(kept.inode, kept.offset, kept.head)
 
 
 @transaction.atomic
 def _commit(place: Place, end: Place, lines: Lines, progress: Progress) -> None:
     moved = TailPosition.objects.filter(path=KEY, inode=place.inode, offset=place.offset).update(
-        inode=end.inode, offset=end.offset
+        inode=end.inode, offset=end.offset, head=end.head
     )
     if not moved:
         raise PositionMoved(f"Lines behind {place} of the gateway's log were counted already")

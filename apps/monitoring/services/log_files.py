@@ -17,7 +17,7 @@ from django.db.models import F, Min, QuerySet, Sum
 
 from apps.monitoring import parquet, places, segments
 from apps.monitoring.models import LogFile, Segment
-from apps.monitoring.services.segments import path_of
+from apps.monitoring.services.segments import Found, is_its_own, path_of, remove, set_aside
 from apps.serving.models import Endpoint
 
 log = logging.getLogger(__name__)
@@ -57,14 +57,46 @@ def due(*, now: datetime) -> list[Endpoint]:
 def write(*, endpoint: Endpoint, now: datetime) -> int:
     """It writes the rows that have waited longest, a file a day, and gives how many there were.
 
+    Segments that cannot be read or written are set aside, each alone.
     Raises: AlreadyLogged; the database is then as before.
     """
     chosen = _chosen(endpoint)
+    try:
+        return _write_all(endpoint, chosen, now)
+    except AlreadyLogged:
+        raise
+    except Exception as error:
+        if not is_its_own(error):
+            raise
+        log.exception("%d segments of %s could not be logged together", len(chosen), endpoint)
+    return sum(_write_alone(endpoint, segment, now) for segment in chosen)
+
+
+def _write_alone(endpoint: Endpoint, segment: Segment, now: datetime) -> int:
+    try:
+        return _write_all(endpoint, [segment], now)
+    except AlreadyLogged:
+        raise
+    except Exception as error:
+        if not is_its_own(error):
+            raise
+        log.exception("%d rows of segment %s could not be logged", segment.rows, segment.name)
+        set_aside(_found(segment), f"Logging it raised {type(error).__name__}", now=now)
+        return 0
+
+
+def _write_all(endpoint: Endpoint, chosen: Sequence[Segment], now: datetime) -> int:
     batches: list[pa.RecordBatch] = []
+    done: list[Segment] = []
     lost: list[Segment] = []
     first_day: dict[int, date] = {}  # segment -> the day of its first row
     for segment in chosen:
-        rows = _batch(segment)
+        try:
+            rows = _batch(segment)
+        except segments.Unreadable as why:
+            set_aside(_found(segment), str(why), now=now)
+            continue
+        done.append(segment)
         if rows is None:
             lost.append(segment)
         else:
@@ -74,14 +106,18 @@ def write(*, endpoint: Endpoint, now: datetime) -> int:
             ).date()
     written = [_write(endpoint, day, table) for day, table in parquet.by_day(batches).items()]
     try:
-        _commit(endpoint, written, chosen, lost, first_day, now)
+        _commit(endpoint, written, lost, first_day, now)
     except AlreadyLogged:
         for file in written:
             file.path.unlink()
         raise
-    for segment in chosen:
-        path_of(segment.name).unlink(missing_ok=True)
+    for segment in done:
+        remove(_found(segment))
     return sum(file.table.num_rows for file in written)
+
+
+def _found(segment: Segment) -> Found:
+    return Found(segment.revision_id, path_of(segment.name))
 
 
 def _waiting() -> QuerySet[Segment]:
@@ -96,8 +132,8 @@ def _chosen(endpoint: Endpoint) -> list[Segment]:
         chosen.append(segment)
         rows += segment.rows
         try:
-            size += path_of(segment.name).stat().st_size
-        except FileNotFoundError:
+            size += path_of(segment.name).lstat().st_size
+        except OSError:
             continue  # _batch says that it is lost
         if rows >= ENOUGH_ROWS or size >= ENOUGH_BYTES:
             break
@@ -107,16 +143,18 @@ def _chosen(endpoint: Endpoint) -> list[Segment]:
 def _batch(segment: Segment) -> pa.RecordBatch | None:
     try:
         read = segments.read(path_of(segment.name), whole=True)
-    except (FileNotFoundError, segments.Unreadable) as why:
+    except FileNotFoundError as why:
         log.error("Rows of segment %s are lost: %s", segment.name, why)  # noqa: TRY400  no bug
         return None
+    if not read.rows:
+        raise segments.Unreadable(
+            f"It had {segment.rows} rows when it was counted and has none now"
+        )
     if read.rows != segment.rows:
         log.error(
             "Segment %s had %d rows when it was counted and has %d now",
             segment.name, segment.rows, read.rows,
         )  # fmt: skip
-    if not read.rows:
-        return None
     return parquet.batch(
         read, revision=segment.revision_id, version=segment.revision.version.number
     )
@@ -131,7 +169,6 @@ def _write(endpoint: Endpoint, day: date, table: pa.Table) -> Written:
 def _commit(
     endpoint: Endpoint,
     written: Sequence[Written],
-    chosen: Sequence[Segment],
     lost: Sequence[Segment],
     first_day: dict[int, date],
     now: datetime,
@@ -154,7 +191,7 @@ def _commit(
         for file in written
     }
     for day, file in files.items():
-        mine = [segment.pk for segment in chosen if first_day.get(segment.pk) == day]
+        mine = [pk for pk, first in first_day.items() if first == day]
         moved = Segment.objects.filter(pk__in=mine, log_file=None).update(log_file=file)
         if moved != len(mine):
             late = len(mine) - moved

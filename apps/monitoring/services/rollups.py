@@ -1,7 +1,7 @@
 """Adds sums to the rows that charts and analyses read."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.db import connection
@@ -9,6 +9,8 @@ from django.db import connection
 from apps.monitoring import histogram
 from apps.monitoring.models import Rollup
 from apps.monitoring.sums import WIDTH_SECONDS, Sums
+
+KEPT = timedelta(days=14)
 
 # The existing bins come back, with the row locked until the transaction ends; adding them in SQL
 # would take apart and rebuild hundreds of numbers a row there.

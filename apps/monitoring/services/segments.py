@@ -1,14 +1,18 @@
 """Counts what model servers captured: each segment once, whatever crashes."""
 
+import hashlib
 import logging
+import os
+import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from django.db import transaction
+from django.db import DataError, Error, transaction
 
 from apps.monitoring import places, segments
 from apps.monitoring.models import Rollup, Segment
@@ -17,6 +21,9 @@ from apps.monitoring.sums import Answers, Sums, by_span
 from apps.serving.models import Revision
 
 log = logging.getLogger(__name__)
+
+SUMMED_AHEAD = timedelta(days=1)
+SPANS_AT_ONCE = 2_000  # a span's bins are 6 KiB in memory
 
 
 @dataclass(frozen=True)
@@ -27,63 +34,64 @@ class Found:
     path: Path
 
     @property
+    def label(self) -> str:
+        """Its name, or what stands for one that no column and no log could hold."""
+        if segments.NAME.fullmatch(self.path.name):
+            return self.path.name
+        return f"odd-{hashlib.sha256(os.fsencode(self.path.name)).hexdigest()[:32]}"
+
+    @property
     def name(self) -> str:
         """What it is called in the table: file names need only differ within a revision."""
-        return f"{self.revision}/{self.path.name}"
+        return f"{self.revision}/{self.label}"
 
 
 def path_of(name: str) -> Path:
     return places.spool() / name
 
 
+def is_its_own(error: Exception) -> bool:
+    """It tells whether a failure comes from what was read: the next try would fail as this one."""
+    return isinstance(error, DataError) or not isinstance(error, (Error, OSError))
+
+
 def count(found: Sequence[Found], *, now: datetime) -> set[int]:
     """It counts the segments that were not counted yet and gives the endpoints that changed.
 
     One transaction: the rows that say "counted" and the sums are there together or not at all.
-    Segments of no known revision and files that are no segments are set aside.
+    Segments of no known revision and what cannot be read or counted are set aside, each alone.
     """
-    read = {}
-    for one in found:
-        try:
-            read[one] = segments.read(one.path)
-        except segments.Unreadable as why:
-            set_aside(one, str(why))
-        except FileNotFoundError:
-            continue  # logged and removed since it was listed
+    read = {one: segment for one in found if (segment := _read(one, now)) is not None}
     endpoints = dict(
         Revision.objects.filter(pk__in={one.revision for one in read}).values_list(
             "pk", "endpoint_id"
         )
     )
     for one in [one for one in read if one.revision not in endpoints]:
-        set_aside(one, f"there is no revision {one.revision}")
+        set_aside(one, f"There is no revision {one.revision}", now=now)
         del read[one]
-    with transaction.atomic():
-        counted = set(
-            Segment.objects.filter(name__in=[one.name for one in read]).values_list(
-                "name", flat=True
-            )
-        )
-        new = {one: segment for one, segment in read.items() if one.name not in counted}
-        # Two that count the same segment at once: the second one's whole batch is undone here.
-        Segment.objects.bulk_create(
-            Segment(
-                name=one.name,
-                revision_id=one.revision,
-                rows=segment.rows,
-                dropped=segment.dropped,
-                torn=segment.torn,
-                counted_at=now,
-            )
-            for one, segment in new.items()
-        )
-        rollups.add(_spans(new), Rollup.From.SERVER)
+    try:
+        new = _commit(read, now)
+    except Exception as error:
+        if not is_its_own(error):
+            raise
+        log.exception("%d segments could not be counted", len(read))
+        return _without_the_bad(list(read), error, now)
     for one, segment in read.items():
         if segment.torn:
             log.warning("Segment %s has %d torn lines", one.name, segment.torn)
         if not segment.rows:
-            one.path.unlink(missing_ok=True)  # counted, and no row of it belongs into the log
+            remove(one)  # counted, and no row of it belongs into the log
     return {endpoints[one.revision] for one in new}
+
+
+def _without_the_bad(found: Sequence[Found], error: Exception, now: datetime) -> set[int]:
+    """It counts each alone after all failed together, and sets aside the one that fails again."""
+    if len(found) > 1:
+        return set().union(*(count([one], now=now) for one in found))
+    for one in found:
+        set_aside(one, f"Counting it raised {type(error).__name__}", now=now)
+    return set()
 
 
 def forget_logged(found: Iterable[Found]) -> list[Found]:
@@ -95,33 +103,113 @@ def forget_logged(found: Iterable[Found]) -> list[Found]:
     }
     for one in listed:
         segment = known.get(one.name)
-        # Its rows stand in a committed log file, or it has none; its removal was cut short.
-        if segment is not None and (segment.log_file_id is not None or not segment.rows):
-            one.path.unlink(missing_ok=True)
+        if segment is None:
+            continue
+        if segment.set_aside:
+            _move(one)  # it could not be moved then
+        elif segment.log_file_id is not None or not segment.rows:
+            remove(one)  # its rows stand in a committed log file, or it has none; it was cut short
     return [one for one in listed if one.name not in known]
 
 
-def set_aside(one: Found, why: str) -> None:
-    """It keeps a file that nobody can count where people find it."""
-    folder = places.rejected()
-    folder.mkdir(parents=True, exist_ok=True)
-    log.error("Segment %s is set aside in %s: %s", one.name, folder, why)
+def remove(one: Found) -> None:
+    """It removes a file whose records stand elsewhere."""
     try:
-        one.path.rename(folder / f"{one.revision}.{one.path.name}")
-    except FileNotFoundError:
+        one.path.unlink(missing_ok=True)
+    except OSError as why:  # the model put a directory in its place
+        log.error("Segment %s cannot be removed: %s", one.name, why)  # noqa: TRY400  no bug
+        _move(one)
+
+
+def set_aside(one: Found, why: str, *, now: datetime) -> None:
+    """It keeps a file that nobody can count or log where people find it, and writes down why."""
+    kept = _move(one)
+    log.error("Segment %s (%a) is set aside in %s: %s", one.name, one.path.name, kept, why)
+    # Without rows to wait for it, neither the counting nor the log ever comes back to it.
+    if Segment.objects.filter(name=one.name).update(rows=0, set_aside=why):
         return
+    if Revision.objects.filter(pk=one.revision).exists():
+        Segment.objects.create(
+            name=one.name, revision_id=one.revision, rows=0, set_aside=why, counted_at=now
+        )
 
 
-def _spans(new: dict[Found, segments.Segment]) -> dict[tuple[int, int], Sums]:
+def _move(one: Found) -> Path:
+    folder = places.rejected()
+    kept = folder / f"{one.revision}.{one.label}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if kept.exists() or kept.is_symlink():
+            kept = kept.with_name(f"{kept.name}.{time.time_ns()}")
+        one.path.rename(kept)
+    except FileNotFoundError:
+        pass
+    except OSError as full:
+        # Left where it is, and tried again later: what is behind it must not wait for a disk.
+        log.error("Segment %s cannot be moved to %s: %s", one.name, kept, full)  # noqa: TRY400
+    return kept
+
+
+def _read(one: Found, now: datetime) -> segments.Segment | None:
+    try:
+        return segments.read(one.path)
+    except FileNotFoundError:
+        return None  # logged and removed since it was listed
+    except segments.Unreadable as why:
+        set_aside(one, str(why), now=now)
+    except Exception as error:
+        if not is_its_own(error):
+            raise
+        log.exception("Segment %s could not be read", one.name)
+        set_aside(one, f"Reading it raised {type(error).__name__}", now=now)
+    return None
+
+
+@transaction.atomic
+def _commit(read: Mapping[Found, segments.Segment], now: datetime) -> list[Found]:
+    counted = set(
+        Segment.objects.filter(name__in=[one.name for one in read]).values_list("name", flat=True)
+    )
+    new = {one: segment for one, segment in read.items() if one.name not in counted}
+    # Two that count the same segment at once: the second one's whole batch is undone here.
+    Segment.objects.bulk_create(
+        Segment(
+            name=one.name,
+            revision_id=one.revision,
+            rows=segment.rows,
+            dropped=segment.dropped,
+            torn=segment.torn,
+            counted_at=now,
+        )
+        for one, segment in new.items()
+    )
+    spans = _spans(new, now)
+    while part := dict(islice(spans, SPANS_AT_ONCE)):
+        rollups.add(part, Rollup.From.SERVER)
+    return list(new)
+
+
+def _spans(
+    new: Mapping[Found, segments.Segment], now: datetime
+) -> Iterator[tuple[tuple[int, int], Sums]]:
+    """It gives the sums in the order in which their rows are locked everywhere."""
     by_revision: dict[int, list[Answers]] = defaultdict(list)
     for one, segment in new.items():
         if segment.rows:
             by_revision[one.revision].append(segment.answers())
-    return {
-        (revision, start): sums
-        for revision, parts in by_revision.items()
-        for start, sums in by_span(_joined(parts))
-    }
+    for revision, parts in sorted(by_revision.items()):
+        for start, sums in by_span(_summed(_joined(parts), now)):
+            yield (revision, start), sums
+
+
+def _summed(answers: Answers, now: datetime) -> Answers:
+    # A model sets its files' times as it likes. Sums older than this are swept at once, sums of
+    # days to come never were.
+    first, last = now - rollups.KEPT, now + SUMMED_AHEAD
+    kept = (answers.at_us >= first.timestamp() * 1e6) & (answers.at_us < last.timestamp() * 1e6)
+    return Answers(
+        answers.at_us[kept], answers.status[kept], answers.latency_us[kept], answers.shadow[kept]
+    )
 
 
 def _joined(parts: list[Answers]) -> Answers:
