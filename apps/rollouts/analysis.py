@@ -25,7 +25,7 @@ LEAST_VARIANCE = 1e-9
 SLOW = 0.95
 LEAST_ALPHA = 1e-300  # a third of less may be zero, which has no logarithm
 LEAST_SHARE = 1e-6  # a beta prior around 0 or 1 would have no mass on the other side
-GATES = 3  # errors, mean latency, slow share: the allowed rate of false alarms is split over them
+GATES = 4  # errors, refusals, mean latency, slow share: they share the allowed false alarms
 
 
 class Sums(Protocol):
@@ -33,6 +33,8 @@ class Sums(Protocol):
 
     @property
     def requests(self) -> int: ...
+    @property
+    def client_errors(self) -> int: ...
     @property
     def server_errors(self) -> int: ...
     @property
@@ -64,11 +66,11 @@ class Tolerances:
 class Tile:
     """One measure of both revisions, with what it led to."""
 
-    metric: str  # "error_rate", "latency_mean", "latency_p95"
+    metric: str  # "error_rate", "refused_rate", "latency_mean", "latency_p95"
     unit: str  # of the two figures: "fraction" or "ms"
     stable: float | None
     candidate: float | None
-    difference: float | None  # error_rate: candidate - stable; latencies: candidate / stable
+    difference: float | None  # rates: candidate - stable; latencies: candidate / stable
     interval: tuple[float, float] | None  # of the difference; None: not known
     tolerance: float  # what the difference may be at most
     verdict: Verdict
@@ -100,6 +102,7 @@ def judge(candidate: Sums, stable: Sums | None, tolerances: Tolerances, alpha: f
     else:
         tiles = (
             _errors(candidate, stable, tolerances, level),
+            _refused(candidate, stable, tolerances, level),
             _mean_latency(candidate, stable, tolerances, level),
             _slow_share(candidate, stable, tolerances, level),
         )
@@ -131,23 +134,43 @@ def _overall(
 def _errors(candidate: Sums, stable: Sums, tolerances: Tolerances, alpha: float) -> Tile:
     """Of all server errors, how many fell to the candidate, against its share of the requests."""
     mine, theirs = candidate.server_errors, stable.server_errors
+    return _failures("error_rate", "errors", mine, theirs, candidate, stable, tolerances, alpha)
+
+
+def _refused(candidate: Sums, stable: Sums, tolerances: Tolerances, alpha: float) -> Tile:
+    """The same for what was refused, or waited for in vain until the caller hung up.
+
+    Both revisions get requests of the same callers, so a difference is the candidate's doing: an
+    input that it needs and nobody sends, or answers that come too late for anybody to read.
+    """
+    mine, theirs = candidate.client_errors, stable.client_errors
+    words = "refused or given up"
+    return _failures("refused_rate", words, mine, theirs, candidate, stable, tolerances, alpha)
+
+
+def _failures(
+    metric: str,
+    named: str,
+    mine: int,
+    theirs: int,
+    candidate: Sums,
+    stable: Sums,
+    tolerances: Tolerances,
+    alpha: float,
+) -> Tile:
     here, there = _share(mine, candidate.requests), _share(theirs, stable.requests)
     tolerance = tolerances.error_rate_difference
-    words = f"errors {_percent(here)} against {_percent(there)}"
+    words = f"{named} {_percent(here)} against {_percent(there)}"
     if here is None or there is None:
-        return Tile(
-            "error_rate", "fraction", there, here, None, None, tolerance, Verdict.UNCLEAR, words
-        )
+        return Tile(metric, "fraction", there, here, None, None, tolerance, Verdict.UNCLEAR, words)
     share = candidate.requests / (candidate.requests + stable.requests)
     decided = beta_binomial(mine, mine + theirs, share, share) >= -log(alpha)
     verdict = _three_ways(
         exceeds=here - there > tolerance,
         decided=decided and candidate.requests >= tolerances.least_to_fail,
     )
-    interval = _error_interval(candidate, stable, share, alpha) if mine + theirs else None
-    return Tile(
-        "error_rate", "fraction", there, here, here - there, interval, tolerance, verdict, words
-    )
+    interval = _interval(mine, theirs, candidate, stable, alpha) if mine + theirs else None
+    return Tile(metric, "fraction", there, here, here - there, interval, tolerance, verdict, words)
 
 
 def _absolute_errors(candidate: Sums, tolerances: Tolerances, alpha: float) -> Tile:
@@ -258,12 +281,12 @@ def _log_mixed(hits: int, trials: int, a: float, b: float) -> float:
     return _log_beta(a + hits, b + (trials - hits)) - _log_beta(a, b)
 
 
-def _error_interval(
-    candidate: Sums, stable: Sums, share: float, alpha: float
+def _interval(
+    hits: int, others: int, candidate: Sums, stable: Sums, alpha: float
 ) -> tuple[float, float]:
-    """Differences of the error rates that the test has not excluded, given all errors seen."""
-    hits = candidate.server_errors
-    trials = hits + stable.server_errors
+    """Differences of the rates that the test has not excluded, given all failures seen."""
+    trials = hits + others
+    share = candidate.requests / (candidate.requests + stable.requests)
 
     def excluded(null: float) -> bool:
         return beta_binomial(hits, trials, share, null) >= -log(alpha)

@@ -42,6 +42,7 @@ def _facts(rollout: Rollout) -> list[tuple[str, str]]:
     seen = [(tile["metric"], tile["summary"]) for tile in rollout.evidence.get("tiles", [])]
     names = {
         "error_rate": "Errors",
+        "refused_rate": "Refused or given up",
         "latency_mean": "Typical latency",
         "latency_p95": "Slowest twentieth",
     }

@@ -8,6 +8,7 @@ from apps.core.templatetags.formats import format_ms, format_percent, format_poi
 
 NAMES = {
     "error_rate": "Errors",
+    "refused_rate": "Refused or given up",
     "latency_mean": "Latency, mean",
     "latency_p95": "Latency, 95th percentile",
 }

@@ -12,6 +12,7 @@ BINS = 700
 @dataclass
 class Simulated:
     requests: int = 0
+    client_errors: int = 0
     server_errors: int = 0
     latency_count: int = 0
     log_latency_sum: float = 0.0

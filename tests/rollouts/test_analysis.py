@@ -37,7 +37,9 @@ def test_equal_revisions_pass_when_there_are_enough_requests() -> None:
     analysis = judged(simulated(500, 2), simulated(4500, 18, seed=2))
 
     assert analysis.verdict is Verdict.PASS
-    assert analysis.reason.startswith("errors 0.4 % against 0.4 %; latency ")
+    assert analysis.reason.startswith(
+        "errors 0.4 % against 0.4 %; refused or given up 0.0 % against 0.0 %; latency "
+    )
     assert (analysis.candidate_requests, analysis.stable_requests) == (500, 4500)
 
 
@@ -92,13 +94,33 @@ def test_twice_as_slow_fails_and_says_both_latencies() -> None:
     assert analysis.verdict is Verdict.FAIL
     assert verdicts(analysis) == {
         "error_rate": Verdict.PASS,
+        "refused_rate": Verdict.PASS,
         "latency_mean": Verdict.FAIL,
         "latency_p95": Verdict.FAIL,
     }
-    mean = analysis.tiles[1]
+    mean = analysis.tiles[2]
     assert mean.difference == pytest.approx(2.0, rel=0.1)
     assert mean.interval is not None
     assert mean.interval[0] > 1.5
+
+
+def test_a_candidate_that_refuses_what_the_stable_one_answers_fails() -> None:
+    """Or whose callers give up waiting: both have the same callers, so it is not theirs."""
+    candidate, stable = simulated(400), simulated(3600, seed=2)
+    candidate.client_errors, stable.client_errors = 40, 36
+
+    analysis = judged(candidate, stable)
+
+    assert analysis.verdict is Verdict.FAIL
+    assert analysis.reason == "refused or given up 10.0 % against 1.0 %"
+    assert verdicts(analysis)["error_rate"] is Verdict.PASS
+
+
+def test_callers_whose_mistakes_both_refuse_alike_are_no_reason() -> None:
+    candidate, stable = simulated(400), simulated(3600, seed=2)
+    candidate.client_errors, stable.client_errors = 80, 720
+
+    assert judged(candidate, stable).verdict is Verdict.PASS
 
 
 def test_a_slow_slice_that_hides_in_the_mean_is_found() -> None:
@@ -205,7 +227,7 @@ def test_the_evidence_is_plain_json() -> None:
 
     assert evidence["verdict"] == "pass"
     assert [tile["metric"] for tile in evidence["tiles"]] == [
-        "error_rate", "latency_mean", "latency_p95",
+        "error_rate", "refused_rate", "latency_mean", "latency_p95",
     ]  # fmt: skip
     assert {"stable", "candidate", "difference", "interval", "tolerance", "verdict"} <= set(
         evidence["tiles"][0]
