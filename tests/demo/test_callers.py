@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests import loops
 from tests.demo.tiny_server import RESET, Answering, Request, TinyServer, http, tiny_server
 
 SCRIPT = Path(__file__).parents[2] / "demo" / "callers.py"
@@ -83,7 +84,7 @@ def play(
             assert json.loads(out)["sent"] == len(server.requests)
             return server
 
-    return asyncio.run(run()), report_of(rows)
+    return loops.run(run()), report_of(rows)
 
 
 def test_counts_answers_by_version_and_status(rows: Path) -> None:
@@ -163,7 +164,7 @@ def test_a_closed_port_loses_every_request(rows: Path) -> None:
         async def run() -> tuple[int, str, str]:
             return await finish(await start(port, rows, "--rate", "50", "--seconds", "0.5"))
 
-        code, _, err = asyncio.run(run())
+        code, _, err = loops.run(run())
 
     report = report_of(rows)
     assert (code, err) == (0, "")
@@ -250,7 +251,7 @@ def test_the_report_is_whole_while_requests_are_sent(rows: Path) -> None:
             await finish(process)
             return running, len(server.requests)
 
-    running, seen = asyncio.run(run())
+    running, seen = loops.run(run())
 
     assert running["ended_at"] is None
     assert running["sent"] == running["answered"] + running["in_flight"]
@@ -288,7 +289,7 @@ def test_refuses_before_anything_is_sent(
             ended = await finish(await start(server.port, rows, *extra))
             return ended, server.connections
 
-    (returned, out, err), connections = asyncio.run(run())
+    (returned, out, err), connections = loops.run(run())
 
     assert (returned, out, connections) == (code, "", 0)
     assert message in err

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +12,7 @@ from model_server.app import App, Identity
 from model_server.capture import Capture, Record
 from model_server.loading import DIRECT, LoadedModel
 from model_server.mlmodel import Column, ModelCard, Signature, Tensor
+from tests import loops
 
 V2 = "/v2/models/flight-delay/infer"
 V1 = "/v1/models/flight-delay:predict"
@@ -80,6 +80,6 @@ class InProcess:
             sent.append(message)
 
         scope = {"type": "http", "path": path, "method": "POST", "headers": []}
-        asyncio.run(self.app(scope, receive, send))
+        loops.run(self.app(scope, receive, send))
         start, body = sent
         return start["status"], orjson.loads(body["body"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from model_server.protocol import Gathering
+from tests import loops
 
 
 class Wire(asyncio.Transport):
@@ -35,7 +36,7 @@ def test_head_and_body_are_one_write() -> None:
         await asyncio.sleep(0)
 
     wire = Wire()
-    asyncio.run(answer(wire))
+    loops.run(answer(wire))
     assert wire.seen == [b"head;body", b"next"]
 
 
@@ -49,6 +50,6 @@ def test_a_connection_is_closed_only_after_its_answer() -> None:
         await asyncio.sleep(0)
 
     wire = Wire()
-    asyncio.run(answer(wire))
+    loops.run(answer(wire))
     assert wire.seen == [b"head;body", "closed"]
     assert wire.is_closing()
