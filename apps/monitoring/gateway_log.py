@@ -20,6 +20,7 @@ import orjson
 
 from apps.monitoring.segments import EARLIEST_US, LATEST_US, LONGEST_US
 from apps.monitoring.sums import Answers
+from apps.serving.lifecycle import TRYING
 
 log = logging.getLogger(__name__)
 
@@ -228,6 +229,8 @@ def _status(entry: dict[str, Any]) -> int:
 
 def _sort(entry: dict[str, Any], row: tuple[int, int, int], lines: Lines) -> None:
     cluster, route = entry.get("cluster") or "", entry.get("route") or ""
+    if route.endswith(TRYING):
+        return  # somebody tries a revision out: that says nothing of what callers get
     found = _REVISION.search(cluster)
     if found:
         rows = lines.by_revision[int(found[1])]

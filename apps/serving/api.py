@@ -13,11 +13,13 @@ from rest_framework.views import APIView
 
 from apps.accounts.selectors import require
 from apps.registry.models import Model
-from apps.serving import selectors
+from apps.serving import keys, selectors
+from apps.serving.lifecycle import RevisionWish
 from apps.serving.models import Endpoint, Environment
 from apps.serving.serializers import (
     EndpointSerializer,
     EnvironmentSerializer,
+    RevisionKeySerializer,
     ServedQuestionSerializer,
     ServedSerializer,
 )
@@ -56,6 +58,23 @@ class EndpointDetail(APIView):
         endpoint = get_object_or_404(visible, environment__name=environment, name=name)
         require(request.user, "view", endpoint)
         return Response(EndpointSerializer(endpoint).data)
+
+
+class RevisionKey(APIView):
+    @extend_schema(operation_id="endpoints_revision_key", responses=RevisionKeySerializer)
+    def get(self, request: Request, environment: str, name: str, number: int) -> Response:
+        """The header that sends a request to this revision, whatever the split is.
+
+        What is asked with it stands in the prediction log, and in no figure of what callers get.
+        """
+        visible = selectors.visible_to(request.user)
+        endpoint = get_object_or_404(visible, environment__name=environment, name=name)
+        require(request.user, "endpoint.test", endpoint)
+        running = endpoint.revisions.filter(wanted=RevisionWish.RUN)
+        revision = get_object_or_404(running, number=number)
+        answer = Response({"header": keys.HEADER, "value": keys.of(revision.pk)})
+        answer["Cache-Control"] = "no-store"
+        return answer
 
 
 class ServedView(APIView):

@@ -20,3 +20,5 @@ class RevisionState(StrEnum):
 
 
 WEIGHT_TOTAL = 1000  # weights are thousandths: 100 = 10 %
+# Behind a route's name in the gateway's log: what people try out is no caller's traffic.
+TRYING = "!forced"

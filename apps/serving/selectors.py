@@ -12,7 +12,7 @@ from apps.accounts.selectors import Caller, teams_of
 from apps.audit import selectors as audit
 from apps.audit.models import Event
 from apps.registry.models import Model
-from apps.serving import backends
+from apps.serving import backends, keys
 from apps.serving.backends import WantedEndpoint, WantedRevision
 from apps.serving.lifecycle import WEIGHT_TOTAL, RevisionWish
 from apps.serving.models import Endpoint, Environment, Revision
@@ -87,6 +87,7 @@ def wanted(endpoints: QuerySet[Endpoint] | Sequence[Endpoint]) -> list[WantedEnd
                 bundle_path=revision.build.bundle_path,
                 environment_path=revision.build.environment_path,
                 replicas=revision.replicas,
+                key=keys.of(revision.pk),
                 owner=revision.version.model_id,
             )
         )

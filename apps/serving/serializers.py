@@ -49,6 +49,11 @@ class EndpointSerializer(serializers.ModelSerializer[Endpoint]):
         ]  # fmt: skip
 
 
+class RevisionKeySerializer(serializers.Serializer[dict[str, Any]]):
+    header = serializers.CharField(help_text="To be sent with a request to the endpoint")
+    value = serializers.CharField(help_text="Opens this revision past the split while it runs")
+
+
 class ServedQuestionSerializer(serializers.Serializer[dict[str, Any]]):
     environment = serializers.CharField(max_length=60, default="production")
     at = serializers.DateTimeField(required=False, help_text="Default: now")

@@ -14,5 +14,10 @@ api_urlpatterns: list[URLPattern] = [
         api.EndpointDetail.as_view(),
         name="api-endpoint",
     ),
+    path(
+        "endpoints/<slug:environment>/<slug:name>/revisions/<int:number>/key",
+        api.RevisionKey.as_view(),
+        name="api-revision-key",
+    ),
     path("models/<str:name>/served", api.ServedView.as_view(), name="api-model-served"),
 ]

@@ -6,9 +6,9 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_safe
 
-from apps.accounts.selectors import require
+from apps.accounts.selectors import may, require
 from apps.core.templatetags.formats import revision_index
-from apps.serving import examples, selectors
+from apps.serving import examples, keys, selectors
 from apps.serving.forms import MomentForm
 from apps.serving.lifecycle import RevisionState, RevisionWish
 from apps.serving.models import Endpoint, Revision
@@ -57,10 +57,20 @@ def endpoint(request: HttpRequest, environment: str, name: str) -> HttpResponse:
         "calls": examples.calls(found, build) if build else [],
         "real": bool(build and examples.is_real(build)),
         "charts": CHARTS,
+        "tries": tries(running) if may(request.user, "endpoint.test", found) else [],
         **_moment(request, found),
     }
     live = request.headers.get("HX-Request")
     return render(request, "serving/_endpoint.html" if live else "serving/page.html", context)
+
+
+def tries(revisions: Sequence[Revision]) -> list[tuple[Revision, str]]:
+    """Each revision that runs, with the header that asks it past the split."""
+    return [
+        (revision, f"-H '{keys.HEADER}: {keys.of(revision.pk)}'")
+        for revision in revisions
+        if revision.wanted == RevisionWish.RUN
+    ]
 
 
 def _moment(request: HttpRequest, endpoint: Endpoint) -> dict[str, Any]:

@@ -47,6 +47,7 @@ SAMPLES: dict[tuple[str, str], Any] = {
     ("endpoints", "environment"): lambda rows: rows.endpoint.environment.name,
     ("endpoints", "kind"): lambda rows: "traffic",
     ("endpoints", "name"): lambda rows: rows.endpoint.name,
+    ("endpoints", "number"): lambda rows: rows.endpoint.stable.number,
     ("endpoints", "pk"): lambda rows: rows.endpoint.pk,
     ("jobs", "pk"): lambda rows: rows.job.pk,
     ("mails", "pk"): lambda rows: rows.mail.pk,

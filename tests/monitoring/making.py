@@ -14,6 +14,7 @@ from apps.accounts.models import Team
 from apps.builds.models import Build
 from apps.registry.models import Model, Version
 from apps.serving.models import Endpoint, Environment, Revision
+from tests.journeys.product import free_ports
 
 START_US = 1_893_456_000_000_000  # 2030-01-01T00:00:00Z, the start of a span and of a day
 _sequence = count()
@@ -110,7 +111,8 @@ def append(path: Path, content: bytes) -> None:
 
 
 def stack_at(var: Path) -> Any:
-    """The installation of this run with a data directory of one test's own."""
+    """The installation of this run with a data directory and a gateway of one test's own."""
     run = var / "run"
     run.mkdir(parents=True)
-    return dataclasses.replace(settings.STACK, var=var, run=run)
+    [port] = free_ports(1)  # serving's tests may have the run's own gateway on its port
+    return dataclasses.replace(settings.STACK, var=var, run=run, gateway_port=port)

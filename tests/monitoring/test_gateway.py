@@ -80,6 +80,19 @@ def test_sums_are_what_callers_got(endpoint: Endpoint) -> None:
     assert Rollup.objects.get(revision=candidate).requests == 1
 
 
+def test_what_people_try_out_is_no_callers_traffic(endpoint: Endpoint) -> None:
+    assert endpoint.stable is not None
+    append(
+        access_log(),
+        line(START_US, endpoint.stable, code=500, route="production/flights!forced")
+        + line(START_US, None, code=403, route="production/flights!forced"),
+    )
+
+    progress = drain()
+
+    assert (Rollup.objects.count(), progress.rows, progress.nowhere) == (0, 0, {})
+
+
 def test_what_reached_no_model_counts_for_the_stable_revision(endpoint: Endpoint) -> None:
     append(
         access_log(),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from django.test import Client
 
-from apps.serving import services
+from apps.accounts.lifecycle import Scope
+from apps.serving import keys, services
 from apps.serving.models import Endpoint, Environment
 from tests.people import Cast, bearer
 from tests.serving.cast import NOW, make_build, make_model
@@ -73,3 +74,31 @@ def test_what_served_at_a_moment(client: Client, cast: Cast, endpoint: Endpoint)
     wrong = client.get(f"{path}?at=yesterday", headers=headers)
     assert (wrong.status_code, wrong.json()["code"]) == (400, "invalid")
     assert list(wrong.json()["detail"]) == ["at"]
+
+
+def test_who_may_test_gets_the_key_of_a_running_revision(
+    client: Client, cast: Cast, endpoint: Endpoint
+) -> None:
+    path = "/api/v1/endpoints/production/flight-delay/revisions/1/key"
+    revision = endpoint.revisions.get()
+
+    answer = client.get(path, headers=bearer(cast.owner))
+    assert answer.json() == {"header": "x-force-revision", "value": keys.of(revision.pk)}
+    assert answer.headers["Cache-Control"] == "no-store"
+
+    reading = bearer(cast.owner, Scope.READ, Scope.WRITE)
+    assert client.get(path, headers=reading).status_code == 403  # the scope `test` is asked
+    assert client.get(path, headers=bearer(cast.viewer)).status_code == 403
+    assert client.get(path, headers=bearer(cast.stranger)).status_code == 404
+    other = path.replace("/1/", "/2/")
+    assert client.get(other, headers=bearer(cast.owner)).status_code == 404
+
+
+def test_the_page_shows_keys_to_those_who_may_test_only(
+    client: Client, cast: Cast, endpoint: Endpoint
+) -> None:
+    key = keys.of(endpoint.revisions.get().pk)
+    for user, shown in ((cast.owner, True), (cast.viewer, False)):
+        client.force_login(user)
+        page = client.get("/endpoints/production/flight-delay").content.decode()
+        assert (key in page) is shown

@@ -6,9 +6,9 @@ import json
 
 from django.conf import settings
 
-from apps.serving import services
+from apps.serving import keys, services
 from apps.serving.lifecycle import RevisionState
-from apps.serving.models import Endpoint
+from apps.serving.models import Endpoint, Revision
 from tests.serving.cast import NOW, ROW, Callers, ask, until
 from tests.serving.conftest import Stage
 
@@ -27,7 +27,7 @@ def test_every_address_answers_with_version_and_revision(stage: Stage) -> None:
         (PREDICT, {"instances": [{"distance": 3.0}]}),
         (INVOKE, {"inputs": [[3.0]]}),
     ):
-        status, headers, said = ask(path, body, x_request_id="mine-1", x_force_revision="999")
+        status, headers, said = ask(path, body, x_request_id="mine-1")
         assert status == 200, said
         assert headers["x-model-version"] == "7"
         assert headers["x-revision"] == str(first.pk)
@@ -99,6 +99,35 @@ def test_a_route_key_stays_on_its_side_while_the_candidate_grows(stage: Stage) -
     assert at_20 == again
     assert at_20 < at_50
     assert on_candidate(1000) == set(keys)
+
+
+def test_a_key_opens_its_revision_past_the_split_and_no_other(stage: Stage) -> None:
+    stable, dark = stage.deploy(1), stage.deploy(2)
+    stage.wait_ready(stable, dark)
+    stage.split({stable: 1000})
+
+    for path, body in (
+        (INFER, ROW),
+        (PREDICT, {"instances": [{"distance": 3.0}]}),
+        (INVOKE, {"inputs": [[3.0]]}),
+    ):
+        for revision in (stable, dark):
+            _, headers, _ = ask(path, body, x_force_revision=keys.of(revision.pk))
+            assert headers["x-revision"] == str(revision.pk)
+        forged = f"{dark.pk}.{'0' * keys.CHARACTERS}"
+        for wrong in (str(dark.pk), forged, keys.of(999_999)):
+            assert ask(path, body, x_force_revision=wrong)[::2] == (
+                403,
+                {"error": "This key opens no revision of flight-delay in production that is ready"},
+            )
+        assert ask(path, body)[1]["x-revision"] == str(stable.pk)
+
+    services.retire(revision=dark, now=NOW)
+    until("the key opened nothing", lambda: stage.converge() and _asked(dark) == 403)
+
+
+def _asked(revision: Revision) -> int:
+    return ask(INFER, ROW, x_force_revision=keys.of(revision.pk))[0]
 
 
 def test_a_retired_revision_ends_only_after_its_traffic_left(stage: Stage) -> None:

@@ -35,6 +35,7 @@ class WantedRevision:
     bundle_path: str
     environment_path: str
     replicas: int
+    key: str = ""  # the value of x-force-revision that opens it past the split; "": nothing does
     owner: int = 0  # the model: processes of one owner share an account, those of two do not
 
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from apps.serving.lifecycle import TRYING
+
 Json = dict[str, Any]
 
 ROUTES = "serving"  # name of the route configuration, part of a statistic's name
@@ -18,8 +20,9 @@ STATISTICS = "ingress"
 TYPE = "type.googleapis.com/"
 HTTP = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 ROUTE_KEY = "x-route-key"
-# Ours to set: a caller that sends them would mark its rows as shadows or choose its revision.
-REMOVED_FROM_REQUESTS = ["x-force-revision", "x-shadow"]
+FORCE_KEY = "x-force-revision"
+# The model has no business with the key, and a caller would mark its rows as shadows.
+REMOVED_FROM_REQUESTS = [FORCE_KEY, "x-shadow"]
 
 
 @dataclass(frozen=True)
@@ -39,12 +42,21 @@ class Target:
 
 
 @dataclass(frozen=True)
+class Forced:
+    """A revision that a key opens past the split."""
+
+    cluster: str
+    key: str
+
+
+@dataclass(frozen=True)
 class Route:
     """An endpoint's addresses and its targets in the order of their revisions."""
 
     environment: str
     endpoint: str
     targets: Sequence[Target]
+    forced: Sequence[Forced] = ()
 
     @property
     def name(self) -> str:
@@ -253,28 +265,62 @@ def _addresses(route: Route, timeouts: Timeouts) -> list[Json]:
     matches: list[tuple[Json, str]] = [({"path": path}, to) for path, to in served.items()]
     v2 = f"/v2/models/{endpoint}"
     matches.append(({"path_separated_prefix": f"/{environment}{v2}"}, v2))
+    return [*_forced(route, matches, timeouts), *_split(route, matches, timeouts)]
+
+
+def _forced(route: Route, matches: Sequence[tuple[Json, str]], timeouts: Timeouts) -> list[Json]:
+    """Those who show a key get its revision; a key that opens nothing is told so."""
+    listed = [
+        {
+            "name": route.name + TRYING,
+            "match": match | {"headers": [_header(FORCE_KEY, {"exact": forced.key})]},
+            "route": _to(path, timeouts) | {"cluster": forced.cluster},
+        }
+        for forced in route.forced
+        for match, path in matches
+    ]
+    words = f"This key opens no revision of {route.endpoint} in {route.environment} that is ready"
+    refusals = [
+        _says(route.name + TRYING, match | {"headers": [_header(FORCE_KEY, None)]}, 403, words)
+        for match, _ in matches
+    ]
+    return [*listed, *refusals]
+
+
+def _header(name: str, matches: Json | None) -> Json:
+    """None: whatever it says, as long as it is there."""
+    how: Json = {"present_match": True} if matches is None else {"string_match": matches}
+    return {"name": name} | how
+
+
+def _split(route: Route, matches: Sequence[tuple[Json, str]], timeouts: Timeouts) -> list[Json]:
     targets = [target for target in route.targets if target.weight > 0]
     if not targets:
-        words = f"{endpoint} in {environment} has no traffic: nothing serves there yet"
+        words = f"{route.endpoint} in {route.environment} has no traffic: nothing serves there yet"
         return [_says(route.name, match, 503, words) for match, _ in matches]
     # Version and revision are told by the model server itself: an answer that the gateway had to
     # make (nothing healthy, a time limit) carries neither, and nobody takes it for the model's.
     shares = [{"name": target.cluster, "weight": target.weight} for target in targets]
-    split = {"clusters": shares, "use_hash_policy": True}
     return [
         {
             "name": route.name,
             "match": match,
-            "route": {
-                "prefix_rewrite": to,
-                "timeout": f"{timeouts.request_seconds:g}s",
-                "retry_policy": RETRY | {"per_try_timeout": f"{timeouts.try_seconds:g}s"},
-                "weighted_clusters": split,
+            "route": _to(path, timeouts)
+            | {
+                "weighted_clusters": {"clusters": shares, "use_hash_policy": True},
                 "hash_policy": [_salted(route.name)],
             },
         }
-        for match, to in matches
+        for match, path in matches
     ]
+
+
+def _to(path: str, timeouts: Timeouts) -> Json:
+    return {
+        "prefix_rewrite": path,
+        "timeout": f"{timeouts.request_seconds:g}s",
+        "retry_policy": RETRY | {"per_try_timeout": f"{timeouts.try_seconds:g}s"},
+    }
 
 
 def _salted(salt: str) -> Json:
@@ -283,7 +329,7 @@ def _salted(salt: str) -> Json:
     return {"header": {"header_name": ROUTE_KEY, "regex_rewrite": rewrite}, "terminal": True}
 
 
-def _says(name: str, match: Mapping[str, str], status: int, words: str) -> Json:
+def _says(name: str, match: Mapping[str, Any], status: int, words: str) -> Json:
     return {
         "name": name,
         "match": dict(match),

@@ -32,7 +32,7 @@ CONFIRM_SECONDS = 3.0
 
 
 class LocalBackend:
-    capabilities = Capabilities(split=True, sticky=True)
+    capabilities = Capabilities(split=True, sticky=True, forced_revision=True)
 
     def __init__(
         self,
@@ -135,6 +135,7 @@ class LocalBackend:
     ) -> dict[str, envoy.Json]:
         """Those that routes name, and those of ready revisions, warm before they get traffic."""
         named = {target.cluster for route in routes for target in route.targets}
+        named |= {forced.cluster for route in routes for forced in route.forced}
         made: dict[str, envoy.Json] = {name: old[name] for name in named & old.keys()}
         for endpoint in wanted:
             for revision in endpoint.revisions:
@@ -220,6 +221,11 @@ def _routes(
                     # with a route key from one revision to the other without a change of weight.
                     envoy.Target(_cluster_name(endpoint, pk), pk, version, weight)
                     for pk, (weight, version) in sorted(chosen.items())
+                ],
+                [
+                    envoy.Forced(_cluster_name(endpoint, revision.id), revision.key)
+                    for revision in endpoint.revisions
+                    if revision.key and revision.id in usable
                 ],
             )
         )
