@@ -9,13 +9,11 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
 from model_server import __version__
 from model_server.answers import dumps
 from model_server.capture import Capture, Record
-from model_server.errors import BadRequest, NotAllowed, NotFound, TooLarge
-from model_server.formats import Format, Served, v2
+from model_server.errors import BadRequest, NotAllowed, NotFound, TooLarge, Unsupported
+from model_server.formats import Answer, Body, Format, Sent, Served, params, v2
 from model_server.formats.scoring import Scoring
 from model_server.formats.v1 import V1
 from model_server.formats.v2 import V2
@@ -27,8 +25,8 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 MAX_BODY_BYTES = 16 << 20
 MAX_ID_BYTES = 256
-SUSPECT_BRACKETS = 250  # orjson reads 1024 levels of them but writes only 254
 CLIENT_GONE = 499
+_JSON, _BINARY = b"application/json", b"application/octet-stream"
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,10 @@ class _Request:
         self.shadow = b"x-shadow" in found
         length = found.get(b"content-length", b"")
         self.length = int(length) if length.isdigit() else None
-        self.is_binary = b"inference-header-content-length" in found
+        self.content_type = found.get(b"content-type", b"").decode("latin-1")
+        self.encoding = found.get(b"content-encoding", b"").decode("latin-1").lower()
+        tensors_after = found.get(b"inference-header-content-length")
+        self.header_length = tensors_after.decode("latin-1") if tensors_after is not None else None
 
 
 class App:
@@ -74,8 +75,8 @@ class App:
         self.served = 0
         self.in_flight = 0
         self._about = Served(identity.endpoint, identity.version, model.card.predict_fn)
+        self._params = params.declared(model.card.directory)
         self._headers = [
-            (b"content-type", b"application/json"),
             (b"x-model-version", identity.version.encode()),
             (b"x-revision", identity.revision.encode()),
         ]
@@ -90,9 +91,14 @@ class App:
         self._reading: dict[str, Callable[[], tuple[int, dict[str, Any]]]] = {
             "/ready": self._ready,
             "/stats": self._stats,
+            "/ping": self._ready,  # as MLflow's own server calls it, and its client asks
             "/v2": lambda: (
                 200,
-                {"name": "model_server", "version": __version__, "extensions": []},
+                {
+                    "name": "model_server",
+                    "version": __version__,
+                    "extensions": v2.EXTENSIONS,
+                },
             ),
             "/v2/health/live": lambda: (200, {"live": True}),
             "/v2/health/ready": self._ready,
@@ -110,7 +116,7 @@ class App:
             await self._infer(format, request, receive, send)
             return
         status, body = self._read(path, method)
-        await self._send(send, request, status, dumps(body))
+        await self._send(send, request, status, Answer(dumps(body)))
 
     def _read(self, path: str, method: str) -> tuple[int, dict[str, Any]]:
         if path in self._inference:
@@ -126,21 +132,22 @@ class App:
         at, start = time.time_ns() // 1000, time.perf_counter_ns()
         self.in_flight += 1
         parts: list[bytes] = []
-        is_json, failed = False, ""
+        record, failed = None, ""
         try:
             try:
                 await _receive_body(request, receive, parts)
-                parsed = _parsed(b"".join(parts), request)
-                is_json = True
-                status, answer, failed = self._answer(format, parsed)
+                body = self._parsed(format, request, b"".join(parts))
+                record = body.record
+                status, answer, failed = self._answer(format, body.value)
             except BadRequest as error:
-                status, answer = error.status, format.error(error.status, _writable(str(error)))
-                failed = _named(error)
+                answer = Answer(format.error(error.status, _writable(str(error))))
+                status, failed = error.status, _named(error)
             except _Gone:
-                status, answer, failed = CLIENT_GONE, b"null", "ClientGone: left before its body"
+                status, answer = CLIENT_GONE, Answer(b"null")
+                failed = "ClientGone: left before its body"
             except Exception as error:  # noqa: BLE001 - uvicorn's own 500 would leave no record
                 failed = _named(error)
-                status, answer = 500, format.error(500, f"the server failed: {failed}")
+                status, answer = 500, Answer(format.error(500, f"the server failed: {failed}"))
             self.served += 1
             self.capture.add(
                 Record(
@@ -151,9 +158,9 @@ class App:
                     format=format.name,
                     caller=request.caller,
                     shadow=request.shadow,
-                    request=b"".join(parts),
-                    is_json=is_json,
-                    response=answer,
+                    request=b"".join(parts) if record is None else record,
+                    is_json=record is not None,
+                    response=answer.record,
                     error=failed,
                 )
             )
@@ -162,30 +169,46 @@ class App:
         finally:
             self.in_flight -= 1
 
-    def _answer(self, format: Format, body: Any) -> tuple[int, bytes, str]:
+    def _parsed(self, format: Format, request: _Request, content: bytes) -> Body:
+        if request.encoding not in ("", "identity"):
+            raise Unsupported("the body must be sent as it is, without a content-encoding")
+        sent = Sent(content, request.content_type, request.header_length)
+        with _blaming_the_caller(f"the body cannot be read as {format.name}"):
+            return format.read(sent, self.model.card.signature)
+
+    def _answer(self, format: Format, body: Any) -> tuple[int, Answer, str]:
         if not isinstance(body, dict):
             raise BadRequest("the body must be a JSON object")
         # As a 500 it would count against the revision, and a broken client could end a canary.
         with _blaming_the_caller(f"the body cannot be read as {format.name}"):
             asked = format.parse(body, self.model.card.signature)
+            params.check(self._params, asked.params)
         with _blaming_the_caller("the input cannot be read"):
             data = self.model.prepare(asked.payload)
         try:
             result = self.model.call(data, asked.params)
-            return 200, format.render(result, asked, self._about), ""
         # A model may raise anything, and one that calls sys.exit() must not stop the server.
         except (Exception, SystemExit) as error:  # noqa: BLE001
-            failed = _named(error)
-            return 500, format.error(500, f"the model failed: {failed}"), failed
+            return _model_failed(format, error)
+        try:
+            return 200, format.render(result, asked, self._about), ""
+        except BadRequest:  # it wants an output that the model does not give
+            raise
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - what a model returns is its own
+            return _model_failed(format, error)
 
-    async def _send(self, send: Send, request: _Request, status: int, body: bytes) -> None:
+    async def _send(self, send: Send, request: _Request, status: int, answer: Answer) -> None:
+        length = answer.header_length
         headers = [
+            (b"content-type", _JSON if length is None else _BINARY),
             *self._headers,
             (b"x-request-id", request.id),
-            (b"content-length", b"%d" % len(body)),
+            (b"content-length", b"%d" % len(answer.content)),
         ]
+        if length is not None:
+            headers.append((b"inference-header-content-length", b"%d" % length))
         await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        await send({"type": "http.response.body", "body": answer.content})
 
     def _ready(self) -> tuple[int, dict[str, Any]]:
         ready = not self.is_draining()
@@ -225,28 +248,9 @@ async def _receive_body(request: _Request, receive: Receive, parts: list[bytes])
             return
 
 
-def _parsed(content: bytes, request: _Request) -> Any:
-    if request.is_binary:
-        raise BadRequest("binary tensors are not served here, send JSON tensors")
-    try:
-        parsed = orjson.loads(content)
-    except orjson.JSONDecodeError as error:
-        raise BadRequest(f"the body is not valid JSON: {error}") from None
-    # The collector writes a record's bodies again; one that it cannot would block its segment.
-    if _is_too_deep(content, parsed):
-        raise BadRequest("the body is nested too deeply")
-    return parsed
-
-
-def _is_too_deep(content: bytes, parsed: Any) -> bool:
-    # Counting costs next to nothing and spares most bodies the writing.
-    if content.count(b"[") + content.count(b"{") < SUSPECT_BRACKETS:
-        return False
-    try:
-        orjson.dumps(parsed)
-    except TypeError:
-        return True
-    return False
+def _model_failed(format: Format, error: BaseException) -> tuple[int, Answer, str]:
+    failed = _named(error)
+    return 500, Answer(format.error(500, f"the model failed: {failed}")), failed
 
 
 @contextlib.contextmanager

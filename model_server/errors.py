@@ -18,6 +18,12 @@ class TooLarge(BadRequest):
     status = 413
 
 
+class Unsupported(BadRequest):
+    """It says that a body of this type is not read here; the answer is 415."""
+
+    status = 415
+
+
 class NotFound(BadRequest):
     """It says that the path names nothing here; the answer is 404."""
 

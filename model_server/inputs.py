@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -33,23 +33,44 @@ def _cell_dtype(column: Column) -> np.dtype[Any]:
     return dtype if column.required or dtype.kind == "f" else np.dtype(np.float64)
 
 
+class Form(Protocol):
+    """It is what a model wants its columns to be built into."""
+
+    def build(self, checked: Checked) -> Any:
+        """It builds the columns into one object."""
+
+
 class Matrix:
     """It builds one array of the type that a DataFrame of the same columns would have."""
 
-    def __init__(self, columns: tuple[Column, ...]) -> None:
-        self._cells = [_cell_dtype(column) for column in columns]
-        self._dtype = np.result_type(*self._cells)
-        self._narrow = [cell.kind == "f" and cell != self._dtype for cell in self._cells]
+    def __init__(self, columns: tuple[Column, ...], dtype: type[np.generic] | None = None) -> None:
+        cells = [_cell_dtype(column) for column in columns]
+        self._dtype = np.dtype(dtype) if dtype else np.result_type(*cells)
+        self._narrow = [
+            position
+            for position, cell in enumerate(cells)
+            if cell == np.float32 and cell != self._dtype
+        ]
 
     def build(self, checked: Checked) -> npt.NDArray[Any]:
-        """It fills the array column by column, rounding each to its declared precision."""
-        matrix = np.empty((checked.rows, len(self._cells)), dtype=self._dtype)
-        for position, values in enumerate(checked.columns.values()):
-            if self._narrow[position]:
-                matrix[:, position] = np.array(values, dtype=self._cells[position])
-            else:
-                matrix[:, position] = values
-        return matrix
+        """It fills the array at once and rounds the columns declared with less precision."""
+        matrix = np.array([*checked.columns.values()], dtype=self._dtype).T
+        if self._narrow:
+            matrix[:, self._narrow] = matrix[:, self._narrow].astype(np.float32)
+        return np.ascontiguousarray(matrix)
+
+
+class Vectors:
+    """It builds one array a column, for a model that names each of its inputs."""
+
+    def __init__(self, columns: tuple[Column, ...]) -> None:
+        self._cells = {column.name: _cell_dtype(column) for column in columns}
+
+    def build(self, checked: Checked) -> dict[str, npt.NDArray[Any]]:
+        """It gives each column its declared type."""
+        return {
+            name: np.array(checked.columns[name], dtype=cell) for name, cell in self._cells.items()
+        }
 
 
 class Frame:
@@ -110,7 +131,7 @@ class Tensors:
             found[str(tensor.name)] = _array(tensor, payload.columns[str(tensor.name)])
         return found
 
-    def _single(self, tensor: Tensor, payload: Payload) -> list[Any]:
+    def _single(self, tensor: Tensor, payload: Payload) -> Any:
         if not isinstance(payload, Named):
             return payload.values
         if tensor.name is not None and tensor.name in payload.columns:
@@ -125,7 +146,7 @@ def loose(payload: Payload) -> Any:
     return np.array(payload.values)
 
 
-def _array(tensor: Tensor, values: list[Any]) -> npt.NDArray[Any]:
+def _array(tensor: Tensor, values: Any) -> npt.NDArray[Any]:
     label = "the input" if tensor.name is None else f"tensor {tensor.name!r}"
     try:
         raw = np.array(values)

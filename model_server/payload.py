@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,10 @@ from model_server.errors import BadRequest, brief
 
 @dataclass(frozen=True)
 class Named:
-    """It is values by column name, each column as long as the request has rows."""
+    """It is values by column name, each column as long as the request has rows.
+
+    A column is a list; for a model of tensors, or of no signature, it may be an array.
+    """
 
     columns: dict[str, list[Any]]
     rows: int
@@ -18,7 +22,7 @@ class Named:
 
 @dataclass(frozen=True)
 class Positional:
-    """It is rows without names, to be read in the order of the signature."""
+    """It is rows without names, to be read in the order of the signature: a list or an array."""
 
     values: list[Any]
 
@@ -35,7 +39,8 @@ def from_split(split: Any) -> Named:
         raise BadRequest("dataframe_split must have a list of 'columns' and a list of 'data'")
     keys = [str(name) for name in names]
     if len(set(keys)) != len(keys):
-        twice = next(key for key in keys if keys.count(key) > 1)
+        # Counting each key in the list would take hours for many, and nobody would be answered.
+        twice = Counter(keys).most_common(1)[0][0]
         raise BadRequest(f"column {twice!r} is named more than once")
     width = len(keys)
     for number, row in enumerate(data):

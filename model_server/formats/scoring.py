@@ -5,18 +5,27 @@ from __future__ import annotations
 from typing import Any
 
 from model_server.answers import dumps, plain
-from model_server.errors import BadRequest
-from model_server.formats import Asked, Served
+from model_server.errors import BadRequest, Unsupported, brief
+from model_server.formats import Answer, Asked, Body, Sent, Served, csv_table
+from model_server.formats.reading import loads
 from model_server.mlmodel import Signature
 from model_server.payload import from_inputs, from_records, from_rows, from_split
 
 KEYS = ("dataframe_split", "dataframe_records", "instances", "inputs")
+JSON, CSV = "application/json", "text/csv"
 
 
 class Scoring:
     """It is the MLflow scoring format."""
 
     name = "mlflow"
+
+    def read(self, sent: Sent, signature: Signature | None) -> Body:
+        """It reads JSON, or a CSV table into the form of dataframe_split."""
+        if _kind(sent.content_type) == JSON:
+            return Body(loads(sent.content), sent.content)
+        table = {"dataframe_split": csv_table.read(sent.content, signature)}
+        return Body(table, dumps(table))
 
     def parse(self, body: dict[str, Any], signature: Signature | None) -> Asked:
         """It reads exactly one of the four input forms, and params."""
@@ -36,11 +45,26 @@ class Scoring:
             return Asked(from_rows(value, what=key), params)
         return Asked(from_inputs(value), params)
 
-    def render(self, result: Any, asked: Asked, served: Served) -> bytes:
+    def render(self, result: Any, asked: Asked, served: Served) -> Answer:
         """It writes {"predictions": [...]}."""
-        return dumps({"predictions": plain(result)})
+        return Answer(dumps({"predictions": plain(result)}))
 
     def error(self, status: int, message: str) -> bytes:
         """It writes MLflow's error object."""
         code = "INTERNAL_ERROR" if status >= 500 else "BAD_REQUEST"
         return dumps({"error_code": code, "message": message})
+
+
+def _kind(content_type: str) -> str:
+    kind, *parameters = (part.strip() for part in content_type.split(";"))
+    # Many who post JSON by hand do not say so.
+    kind = kind.lower() or JSON
+    if kind not in (JSON, CSV):
+        raise Unsupported(f"the content type must be {JSON} or {CSV}, got {brief(content_type)}")
+    for parameter in filter(None, parameters):
+        name, _, value = parameter.partition("=")
+        if name.strip().lower() != "charset":
+            raise Unsupported(f"the content type has an unknown parameter {brief(parameter)}")
+        if value.strip(' "').lower() not in ("utf-8", "utf8"):
+            raise Unsupported(f"the charset must be utf-8, got {brief(value)}")
+    return kind

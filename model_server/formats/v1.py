@@ -6,7 +6,8 @@ from typing import Any
 
 from model_server.answers import dumps, plain
 from model_server.errors import BadRequest
-from model_server.formats import Asked, Served
+from model_server.formats import Answer, Asked, Body, Sent, Served
+from model_server.formats.reading import loads
 from model_server.mlmodel import Signature
 from model_server.payload import from_inputs, from_rows
 
@@ -16,6 +17,10 @@ class V1:
 
     name = "v1"
 
+    def read(self, sent: Sent, signature: Signature | None) -> Body:
+        """It reads JSON."""
+        return Body(loads(sent.content), sent.content)
+
     def parse(self, body: dict[str, Any], signature: Signature | None) -> Asked:
         """It reads {"instances": [...]} or the column-wise {"inputs": {...}}."""
         if "instances" in body:
@@ -24,9 +29,9 @@ class V1:
             return Asked(from_inputs(body["inputs"]))
         raise BadRequest("the body must hold 'instances'")
 
-    def render(self, result: Any, asked: Asked, served: Served) -> bytes:
+    def render(self, result: Any, asked: Asked, served: Served) -> Answer:
         """It writes {"predictions": [...]}."""
-        return dumps({"predictions": plain(result)})
+        return Answer(dumps({"predictions": plain(result)}))
 
     def error(self, status: int, message: str) -> bytes:
         """It writes {"error": "..."}."""

@@ -1,18 +1,19 @@
-"""It speaks the Open Inference Protocol V2 with JSON tensors."""
+"""It speaks the Open Inference Protocol V2, with tensors in JSON or in binary."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from model_server.answers import dumps, plain
 from model_server.errors import BadRequest, brief
-from model_server.formats import Asked, Served
+from model_server.formats import Answer, Asked, Body, Sent, Served, Wishes, binary, tensors
+from model_server.formats.reading import loads
 from model_server.mlmodel import ModelCard, Signature
-from model_server.payload import Named, Payload, Positional
 
+EXTENSIONS = ["binary_tensor_data"]
 COLUMN_DATATYPES = {
     "boolean": "BOOL",
     "integer": "INT32",
@@ -23,14 +24,10 @@ COLUMN_DATATYPES = {
     "binary": "BYTES",
     "datetime": "BYTES",
 }
-_KINDS: dict[str, frozenset[type]] = {
-    "BOOL": frozenset({bool, type(None)}),
-    "BYTES": frozenset({str, type(None)}),
-    **{f"INT{bits}": frozenset({int, float, type(None)}) for bits in (8, 16, 32, 64)},
-    **{f"UINT{bits}": frozenset({int, float, type(None)}) for bits in (8, 16, 32, 64)},
-    **{f"FP{bits}": frozenset({int, float, type(None)}) for bits in (16, 32, 64)},
-}
-MAX_DIMENSIONS = 32  # what every release of numpy can hold
+# To ignore these would give an answer that looks like the one that was wanted, and is not.
+UNSERVED = ("classification", "shared_memory_region")
+
+Outputs = dict[str, tuple[npt.NDArray[Any], bool]]  # and whether they are sent in binary
 
 
 class V2:
@@ -38,25 +35,34 @@ class V2:
 
     name = "v2"
 
+    def read(self, sent: Sent, signature: Signature | None) -> Body:
+        """It reads JSON, and the tensors behind it where a header says that there are some."""
+        if sent.header_length is None:
+            return Body(loads(sent.content), sent.content)
+        return binary.read(sent, signature)
+
     def parse(self, body: dict[str, Any], signature: Signature | None) -> Asked:
         """It reads one tensor a column, or one matrix whose columns follow the signature."""
         inputs = body.get("inputs")
         if not isinstance(inputs, list) or not inputs:
             raise BadRequest("the body must hold a list of 'inputs'")
-        tensors = [_tensor(number, raw) for number, raw in enumerate(inputs)]
+        found = [tensors.tensor(number, raw) for number, raw in enumerate(inputs)]
         given = body.get("id")
-        return Asked(_payload(tensors, signature), id=given if isinstance(given, str) else None)
+        return Asked(
+            tensors.payload(found, signature),
+            id=given if isinstance(given, str) else None,
+            wishes=_wishes(body),
+        )
 
-    def render(self, result: Any, asked: Asked, served: Served) -> bytes:
+    def render(self, result: Any, asked: Asked, served: Served) -> Answer:
         """It writes one output tensor, or one a column when the model returns a table."""
-        answer: dict[str, Any] = {"model_name": served.endpoint, "model_version": served.version}
+        head: dict[str, Any] = {"model_name": served.endpoint, "model_version": served.version}
         if asked.id is not None:
-            answer["id"] = asked.id
-        if _is_table(result):
-            answer["outputs"] = [_output(str(name), result[name]) for name in result]
-        else:
-            answer["outputs"] = [_output(served.output_name, result)]
-        return dumps(answer)
+            head["id"] = asked.id
+        outputs = _wanted(_named(result, served), asked.wishes)
+        if any(is_binary for _, is_binary in outputs.values()):
+            return _with_binary(head, outputs)
+        return Answer(_in_json(head, outputs))
 
     def error(self, status: int, message: str) -> bytes:
         """It writes {"error": "..."}."""
@@ -91,100 +97,86 @@ def _described(position: int, spec: dict[str, Any], fallback: str) -> dict[str, 
     return {"name": name, "datatype": kind, "shape": [-1]}
 
 
-def _tensor(number: int, raw: Any) -> tuple[str, list[int], list[Any]]:
-    if not isinstance(raw, dict):
-        raise BadRequest(f"inputs[{number}] must be an object")
-    name, shape, kind = raw.get("name"), raw.get("shape"), raw.get("datatype")
-    data = raw.get("data")
-    if not isinstance(name, str):
-        raise BadRequest(f"inputs[{number}] must have a 'name'")
-    if not isinstance(shape, list) or not shape or not all(_is_length(n) for n in shape):
-        raise BadRequest(f"tensor {name!r} must have a 'shape' of non-negative integers")
-    if len(shape) > MAX_DIMENSIONS:
-        raise BadRequest(f"tensor {name!r} has more than {MAX_DIMENSIONS} dimensions")
-    if not isinstance(kind, str) or kind not in _KINDS:
-        raise BadRequest(f"tensor {name!r} has no known 'datatype': {brief(kind)}")
-    if not isinstance(data, list):
-        raise BadRequest(f"tensor {name!r} must have a list of 'data'")
-    flat = _flat(data)
-    if len(flat) != math.prod(shape):
-        raise BadRequest(f"tensor {name!r} has shape {brief(shape)} but {len(flat)} values")
-    # Next to a length of zero the others may be anything: [1000000000, 0] takes all memory.
-    if not flat and len(shape) > 1:
-        raise BadRequest(f"tensor {name!r} has shape {brief(shape)} and so no values")
-    if not _KINDS[kind].issuperset(map(type, flat)):
-        row = next(i for i, value in enumerate(flat) if type(value) not in _KINDS[kind])
-        raise BadRequest(f"tensor {name!r} is {kind} but holds {brief(flat[row])} at {row}")
-    return name, shape, flat
+def _wishes(body: dict[str, Any]) -> Wishes:
+    is_binary = _flag(body, "binary_data_output", default=False, what="the request")
+    outputs = body.get("outputs")
+    if outputs is None or outputs == []:
+        return Wishes(is_binary)
+    if not isinstance(outputs, list):
+        raise BadRequest("'outputs' must be a list")
+    found: dict[str, bool] = {}
+    for number, output in enumerate(outputs):
+        name = output.get("name") if isinstance(output, dict) else None
+        if not isinstance(name, str):
+            raise BadRequest(f"outputs[{number}] must be an object with a 'name'")
+        if name in found:
+            raise BadRequest(f"output {name!r} is named more than once")
+        found[name] = _flag(output, "binary_data", default=is_binary, what=f"output {name!r}")
+    return Wishes(is_binary, found)
 
 
-def _is_length(value: Any) -> bool:
-    return type(value) is int and value >= 0
+def _flag(owner: dict[str, Any], key: str, *, default: bool, what: str) -> bool:
+    parameters = owner.get("parameters") or {}
+    if not isinstance(parameters, dict):
+        raise BadRequest(f"{what} must have an object of 'parameters'")
+    for unserved in UNSERVED:
+        if parameters.get(unserved):
+            raise BadRequest(f"{what} asks for {unserved!r}, which is not served here")
+    value = parameters.get(key, default)
+    if not isinstance(value, bool):
+        raise BadRequest(f"{what} must have true or false as {key}, got {brief(value)}")
+    return value
 
 
-def _flat(data: list[Any]) -> list[Any]:
-    # A long list beside a deep one would be copied once a level, and nobody answered meanwhile.
-    for _ in range(MAX_DIMENSIONS):
-        if not any(isinstance(part, list) for part in data):
-            break
-        flat: list[Any] = []
-        for part in data:
-            if isinstance(part, list):
-                flat.extend(part)
-            else:
-                flat.append(part)
-        data = flat
-    return data
+def _named(result: Any, served: Served) -> dict[str, Any]:
+    if isinstance(result, dict) or (hasattr(result, "columns") and hasattr(result, "to_dict")):
+        return {str(name): result[name] for name in result}
+    return {served.output_name: result}
 
 
-def _payload(
-    tensors: list[tuple[str, list[int], list[Any]]], signature: Signature | None
-) -> Payload:
-    names = {column.name for column in signature.columns} if signature else set()
-    if len(tensors) == 1:
-        name, shape, flat = tensors[0]
-        is_column = name in names and _is_column(shape)
-        is_free = not names and not (signature and signature.tensors)
-        if not is_column and not (is_free and _is_column(shape)):
-            return Positional(_nested(flat, shape))
-    columns: dict[str, list[Any]] = {}
-    rows = tensors[0][1][0]
-    by_column = not (signature and signature.tensors)
-    for name, shape, flat in tensors:
-        if name in columns:
-            raise BadRequest(f"tensor {name!r} is named more than once")
-        if by_column and not _is_column(shape):
-            raise BadRequest(f"tensor {name!r} must have shape [n] or [n, 1], got {shape}")
-        if shape[0] != rows:
-            raise BadRequest(f"tensor {name!r} has {shape[0]} rows, the first has {rows}")
-        columns[name] = flat if by_column else _nested(flat, shape)
-    return Named(columns, rows)
+def _wanted(found: dict[str, Any], wishes: Wishes) -> Outputs:
+    if wishes.outputs is None:
+        return {name: (_array(values), wishes.binary) for name, values in found.items()}
+    for name in wishes.outputs:
+        if name not in found:
+            raise BadRequest(f"there is no output {name!r}, there is {', '.join(found)}")
+    return {name: (_array(found[name]), is_binary) for name, is_binary in wishes.outputs.items()}
 
 
-def _is_column(shape: list[int]) -> bool:
-    return len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)
-
-
-def _nested(flat: list[Any], shape: list[int]) -> list[Any]:
-    if len(shape) == 1:
-        return flat
-    found: list[Any] = np.array(flat, dtype=object).reshape(shape).tolist()
+def _array(values: Any) -> npt.NDArray[Any]:
+    array = values.toarray() if hasattr(values, "toarray") else np.asarray(values)
+    found: npt.NDArray[Any] = array.reshape(1) if array.ndim == 0 else array
     return found
 
 
-def _is_table(result: Any) -> bool:
-    return isinstance(result, dict) or (hasattr(result, "columns") and hasattr(result, "to_dict"))
+def _shown(name: str, array: npt.NDArray[Any]) -> dict[str, Any]:
+    return {**_header(name, array), "data": plain(array.ravel())}
 
 
-def _output(name: str, values: Any) -> dict[str, Any]:
-    array = values.toarray() if hasattr(values, "toarray") else np.asarray(values)
-    array = array.reshape(1) if array.ndim == 0 else array
-    return {
-        "name": name,
-        "datatype": _datatype(array.dtype),
-        "shape": list(array.shape),
-        "data": plain(array.ravel()),
-    }
+def _header(name: str, array: npt.NDArray[Any]) -> dict[str, Any]:
+    return {"name": name, "datatype": _datatype(array.dtype), "shape": list(array.shape)}
+
+
+def _in_json(head: dict[str, Any], outputs: Outputs) -> bytes:
+    shown = [_shown(name, array) for name, (array, _) in outputs.items()]
+    return dumps({**head, "outputs": shown})
+
+
+def _with_binary(head: dict[str, Any], outputs: Outputs) -> Answer:
+    described: list[dict[str, Any]] = []
+    parts: list[bytes] = []
+    for name, (array, is_binary) in outputs.items():
+        if not is_binary:
+            described.append(_shown(name, array))
+            continue
+        about = _header(name, array)
+        parts.append(binary.written(array, about["datatype"]))
+        described.append({**about, "parameters": {binary.SIZE: len(parts[-1])}})
+    header = {**head, "outputs": described}
+    start, tail = dumps(header), b"".join(parts)
+    if len(tail) <= binary.RECORD_BYTES:
+        return Answer(start + tail, len(start), _in_json(head, outputs))
+    return Answer(start + tail, len(start), dumps({**header, binary.OMITTED: len(tail)}))
 
 
 def _datatype(dtype: np.dtype[Any]) -> str:

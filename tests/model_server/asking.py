@@ -43,18 +43,25 @@ class Kept(Capture):
 
 
 class InProcess:
-    """It is an application around a model that answers [0], or raises what the test wants."""
+    """It is an application around a model that answers [0], or does what the test wants."""
 
     calls = 0
 
     def __init__(
-        self, signature: Signature | None = None, *, raises: Exception | None = None
+        self,
+        signature: Signature | None = None,
+        *,
+        raises: Exception | None = None,
+        answers: Any = (0,),
+        directory: Path = Path("nowhere"),
     ) -> None:
         self.raises = raises
+        self.answers = answers
+        self.seen: Any = None
         self.kept = Kept()
         width = len(signature.columns) if signature else 0
         model = LoadedModel(
-            ModelCard(Path("nowhere"), {}, signature),
+            ModelCard(directory, {}, signature),
             DIRECT,
             self._model,
             SimpleNamespace(n_features_in_=width),
@@ -67,10 +74,25 @@ class InProcess:
         self.calls += 1
         if self.raises is not None:
             raise self.raises
-        return [0]
+        self.seen = data
+        return self.answers
 
-    def post(self, path: str, content: bytes) -> tuple[int, Any]:
+    @property
+    def record(self) -> dict[str, Any]:
+        """It is the one record so far, as the collector reads it."""
+        [record] = self.kept.records
+        line = record.line()
+        assert line.count(b"\n") == 1
+        found: dict[str, Any] = orjson.loads(line)
+        return found
+
+    def post(self, path: str, content: bytes, **headers: str) -> tuple[int, Any]:
         """It sends one body and returns the status and the parsed answer."""
+        status, _, body = self.send(path, content, **headers)
+        return status, orjson.loads(body)
+
+    def send(self, path: str, content: bytes, **headers: str) -> tuple[int, dict[str, str], bytes]:
+        """It sends one body and returns the status, the headers and the body of the answer."""
         sent: list[dict[str, Any]] = []
 
         async def receive() -> dict[str, Any]:
@@ -79,7 +101,9 @@ class InProcess:
         async def send(message: dict[str, Any]) -> None:
             sent.append(message)
 
-        scope = {"type": "http", "path": path, "method": "POST", "headers": []}
+        given = [(name.replace("_", "-").encode(), v.encode()) for name, v in headers.items()]
+        scope = {"type": "http", "path": path, "method": "POST", "headers": given}
         loops.run(self.app(scope, receive, send))
         start, body = sent
-        return start["status"], orjson.loads(body["body"])
+        names = {name.decode(): value.decode() for name, value in start["headers"]}
+        return start["status"], names, body["body"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from pathlib import Path
 from typing import Any
@@ -176,3 +177,77 @@ def _save(model: Any, path: Path, signature: ModelSignature, example: Any, **opt
             pip_requirements=REQUIREMENTS,
             **options,
         )
+
+
+SCHEMA = Schema(
+    [
+        ColSpec("double", "distance"),
+        ColSpec("long", "hour"),
+        ColSpec("boolean", "weekend"),
+        ColSpec("float", "wind"),
+        ColSpec("double", "gust", required=False),
+    ]
+)
+
+
+def weather(rows: int = 400) -> pd.DataFrame:
+    """It makes a table of every type of number, with holes where floats may have them."""
+    rng = np.random.default_rng(11)
+    return pd.DataFrame(
+        {
+            "distance": np.where(rng.random(rows) < 0.1, np.nan, rng.uniform(100, 2500, rows)),
+            "hour": rng.integers(0, 24, rows),
+            "weekend": rng.random(rows) < 0.3,
+            "wind": rng.normal(0, 30, rows).astype(np.float32),
+            "gust": np.where(rng.random(rows) < 0.4, np.nan, rng.normal(0, 9, rows)),
+        }
+    )
+
+
+def delays(classes: int = 2) -> np.ndarray[Any, Any]:
+    """It says how late each of the flights in that weather was, in classes."""
+    table = weather()
+    minutes = table["hour"] * 20 + table["wind"] * 10 + table["gust"].fillna(0) * 9
+    found: np.ndarray[Any, Any] = pd.qcut(minutes, classes, labels=False).to_numpy()
+    return found
+
+
+def save_flavor(
+    flavor: str, model: Any, path: Path, *, schema: Schema = SCHEMA, **options: Any
+) -> None:
+    """It saves a model in one of MLflow's flavors."""
+    module = importlib.import_module(f"mlflow.{flavor}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        module.save_model(
+            model,
+            path=path,
+            signature=ModelSignature(schema),
+            pip_requirements=REQUIREMENTS,
+            **options,
+        )
+
+
+def exported(model: Any, columns: int, **options: Any) -> Any:
+    """It exports a scikit-learn model to ONNX, with one input of floats."""
+    to_onnx = importlib.import_module("skl2onnx").to_onnx
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return to_onnx(model, np.zeros((1, columns), np.float32), target_opset=15, **options)
+
+
+def adding() -> Any:
+    """It makes an ONNX model of two named inputs, a float and a double, that returns both sums."""
+    from onnx import TensorProto, helper
+
+    inputs = [
+        helper.make_tensor_value_info("wind", TensorProto.FLOAT, ["n"]),
+        helper.make_tensor_value_info("gust", TensorProto.DOUBLE, ["n"]),
+    ]
+    outputs = [
+        helper.make_tensor_value_info("twice_wind", TensorProto.FLOAT, ["n"]),
+        helper.make_tensor_value_info("twice_gust", TensorProto.DOUBLE, ["n"]),
+    ]
+    nodes = [helper.make_node("Add", [name, name], [f"twice_{name}"]) for name in ("wind", "gust")]
+    graph = helper.make_graph(nodes, "adding", inputs, outputs)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8)

@@ -129,6 +129,55 @@ def test_brackets_that_are_not_nested_are_no_reason_to_refuse() -> None:
     assert InProcess(DISTANCES).post(V1, orjson.dumps({"instances": rows}))[0] == 200
 
 
+HEADERS = st.fixed_dictionaries(
+    {},
+    optional={
+        "content_type": st.sampled_from(
+            ["text/csv", "application/json", "text/csv; charset=", ";"]
+        ),
+        "inference_header_content_length": st.integers(0, 90).map(str) | st.just("-"),
+    },
+)
+LINES = st.lists(st.sampled_from(["distance", "hour", "1", "1.5", "", '"', "x"]), max_size=3)
+TABLES = st.lists(LINES.map(",".join), max_size=4).map(lambda lines: "\n".join(lines).encode())
+BEHIND = st.tuples(
+    st.sampled_from(["FP64", "BOOL", "BYTES", "INT8", "BF16"]),
+    st.lists(st.integers(0, 3), max_size=3),
+    st.integers(-1, 20),
+    st.binary(max_size=20),
+)
+
+
+@settings(deadline=None)
+@given(TABLES | st.binary(max_size=20), HEADERS, st.sampled_from(SIGNATURES))
+def test_whatever_the_headers_say_is_answered_and_recorded_once(
+    content: bytes, headers: dict[str, str], signature: Signature | None
+) -> None:
+    for path in PATHS:
+        asked = InProcess(signature)
+
+        status, answer = asked.post(path, content, **headers)
+
+        assert status == 200 if asked.calls else status in (400, 415)
+        assert (asked.record["status"], asked.record["response"]) == (status, answer)
+
+
+@settings(deadline=None)
+@given(BEHIND, st.sampled_from(SIGNATURES))
+def test_whatever_stands_behind_the_json_is_answered_and_recorded_once(
+    behind: tuple[str, list[int], int, bytes], signature: Signature | None
+) -> None:
+    kind, shape, size, tail = behind
+    about = {"name": "distance", "datatype": kind, "shape": shape}
+    head = orjson.dumps({"inputs": [{**about, "parameters": {"binary_data_size": size}}]})
+    asked = InProcess(signature)
+
+    status, answer = asked.post(V2, head + tail, inference_header_content_length=str(len(head)))
+
+    assert status == (200 if asked.calls else 400)
+    assert (asked.record["status"], asked.record["response"]) == (status, answer)
+
+
 SCALARS = (
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats()
     | st.text(max_size=4) | st.sampled_from(["2030-01-07T12:00:00Z", "AAAA", "FP64", "BYTES"])
