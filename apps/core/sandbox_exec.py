@@ -100,7 +100,7 @@ def end_left(mark: str) -> None:
         if not entry.isdigit():
             continue
         with contextlib.suppress(OSError):
-            with open(f"/proc/{entry}/environ", "rb") as file:  # noqa: PTH123
+            with open(f"/proc/{entry}/environ", "rb") as file:  # noqa: PTH123  as above
                 told = file.read().split(b"\0")
             if any(one == wanted or one.startswith(wanted + b"/") for one in told):
                 os.kill(int(entry), signal.SIGKILL)

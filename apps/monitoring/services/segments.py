@@ -146,7 +146,7 @@ def _move(one: Found) -> Path:
         pass
     except OSError as full:
         # Left where it is, and tried again later: what is behind it must not wait for a disk.
-        log.error("Segment %s cannot be moved to %s: %s", one.name, kept, full)  # noqa: TRY400
+        log.error("Segment %s cannot be moved to %s: %s", one.name, kept, full)  # noqa: TRY400  no bug
     return kept
 
 

@@ -42,6 +42,7 @@ def get(
                 said += part
                 if len(said) > most_bytes:
                     return None
+        # Of a socket it asks for `makefile` only, which is all that `_Said` has.
         answer = http.client.HTTPResponse(_Said(said))  # type: ignore[arg-type]
         answer.begin()
         return answer.status, answer.read()
