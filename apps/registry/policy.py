@@ -6,9 +6,10 @@ Pure: no database. Each app reads its own part from the completed document that 
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from apps.core.errors import Refused
+from apps.registry.serving_policy import Part, Serving, Words
 
 HIGHER_IS_BETTER = ("roc_auc", "accuracy", "f1", "precision", "recall", "average_precision", "r2")
 LOWER_IS_BETTER = ("log_loss", "brier", "mae", "rmse")
@@ -22,18 +23,6 @@ class PolicyRefused(Refused):
     code = "policy_invalid"
 
 
-class Part(BaseModel):
-    # PostgreSQL's JSON holds neither NaN nor infinity, nor characters that print nothing.
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-def _printable(words: str) -> str:
-    if not words.isprintable():
-        raise ValueError("only characters that can be seen may stand here")
-    return words
-
-
-Words = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
 EnvironmentName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,60}$")]
 
 
@@ -77,14 +66,31 @@ class Approvals(Part):
 
 class Step(Part):
     weight: Annotated[
-        float, Field(ge=0.1, le=100, description="percent of traffic, counted in tenths")
+        float, Field(ge=0, le=100, description="percent of traffic, counted in tenths")
     ]
+    shadow: Annotated[
+        float, Field(ge=0, le=100, description="percent of requests copied to the candidate")
+    ] = 0
     hold_seconds: Annotated[float, Field(ge=0, le=604_800)] = 300
     analysis: bool = True
 
     @property
     def weight_permille(self) -> int:
         return round(self.weight * 10)
+
+    @property
+    def shadow_permille(self) -> int:
+        return round(self.shadow * 10)
+
+    @model_validator(mode="after")
+    def _is_one_or_the_other(self) -> "Step":
+        if self.shadow and self.weight:
+            raise ValueError("a step has a weight or a shadow share; shadow steps have weight 0")
+        if 0 < self.weight < 0.1:
+            raise ValueError("weights are counted in tenths of a percent")
+        if not self.weight and not self.shadow and self.analysis:
+            raise ValueError("at weight 0 nothing is asked: give it a shadow share, or no analysis")
+        return self
 
 
 class Tolerances(Part):
@@ -97,19 +103,18 @@ class Tolerances(Part):
 
 
 class RolloutPlan(Part):
-    steps: Annotated[list[Step], Field(min_length=1, max_length=20)] = [
-        Step(weight=10),
-        Step(weight=50),
-        Step(weight=100),
-    ]
+    steps: Annotated[list[Step], Field(min_length=1, max_length=20)] = Field(
+        default=[Step(weight=10), Step(weight=50), Step(weight=100)]
+    )
     tolerances: Tolerances = Tolerances()
     prepare_timeout_seconds: Annotated[float, Field(gt=0, le=7200)] = 300
 
     @model_validator(mode="after")
     def _climbs_to_all(self) -> "RolloutPlan":
-        weights = [step.weight_permille for step in self.steps]
-        if weights != sorted(set(weights)):
-            raise ValueError("each step's weight must be larger than the one before")
+        reached = [(step.weight_permille, step.shadow_permille) for step in self.steps]
+        if reached != sorted(set(reached)):
+            raise ValueError("each step's share must be larger than the one before")
+        weights = [weight for weight, _ in reached]
         if weights[-1] != 1000:
             raise ValueError("the last step must carry 100 percent")
         return self
@@ -120,10 +125,10 @@ class EnvironmentPolicy(Part):
     after: EnvironmentName | None = Field(
         default=None, description="must have served in this one before"
     )
-    gates: list[Gate] = []
+    gates: list[Gate] = Field(default=[])
     approvals: Approvals = Approvals()
     rollout: RolloutPlan = RolloutPlan()
-    replicas: Annotated[int, Field(ge=1, le=64)] = 1
+    serving: Serving = Serving()
 
 
 class Document(Part):
@@ -134,7 +139,7 @@ class Document(Part):
     positive_class: Words | None = Field(
         default=None, description="which label the score speaks of"
     )
-    environments: dict[EnvironmentName, EnvironmentPolicy] = {}
+    environments: dict[EnvironmentName, EnvironmentPolicy] = Field(default={})
 
     @model_validator(mode="after")
     def _holds_together(self) -> "Document":
@@ -211,9 +216,16 @@ def schema() -> dict[str, Any]:
     return Document.model_json_schema()
 
 
+def serving_of(document: dict[str, Any], environment: str) -> Serving:
+    """The serving part of a checked document; defaults where it does not know the environment."""
+    part = document.get("environments", {}).get(environment, {}).get("serving", {})
+    return Serving.model_validate(part)
+
+
 def frozen_plan(environment: EnvironmentPolicy) -> dict[str, Any]:
     """The rollout part as a rollout keeps it: weights in thousandths."""
     plan = environment.rollout.model_dump(mode="json")
     for kept, step in zip(plan["steps"], environment.rollout.steps, strict=True):
         kept["weight_permille"] = step.weight_permille
+        kept["shadow_permille"] = step.shadow_permille
     return plan

@@ -15,6 +15,7 @@ class RevisionState(StrEnum):
     READY = "ready"  # every wanted replica answered /ready with the right digest
     DEGRADED = "degraded"  # some of them
     FAILING = "failing"  # its processes end soon after they start
+    ASLEEP = "asleep"  # no replica: the next request starts one and waits for it
     STOPPED = "stopped"
     UNKNOWN = "unknown"  # the backend did not answer
 

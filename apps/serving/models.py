@@ -38,6 +38,9 @@ class Endpoint(models.Model):
     traffic_seen = models.JSONField(null=True)
     traffic_seen_at = models.DateTimeField(null=True)
     traffic_reason = models.TextField(blank=True)  # why it is not yet what is wanted
+    # Copies of requests, apart from the split: {revision id as text: thousandths}, each of all.
+    shadow_wanted = models.JSONField(default=dict)
+    shadow_seen = models.JSONField(null=True)  # as traffic_seen
     revision = models.PositiveIntegerField(default=0)  # every write of a wish adds one
     created_at = models.DateTimeField()
 
@@ -66,10 +69,11 @@ class Revision(models.Model):
     number = models.PositiveIntegerField()  # of this endpoint, from 1
     version = models.ForeignKey(Version, on_delete=models.PROTECT, related_name="revisions")
     build = models.ForeignKey(Build, on_delete=models.PROTECT, related_name="revisions")
-    replicas = models.PositiveSmallIntegerField(default=1)
-    configuration = models.JSONField(default=dict)
     created_at = models.DateTimeField()
-    # Wish
+    # Wish: how many replicas now; written when it is deployed and by the scaler. 0: asleep.
+    replicas = models.PositiveSmallIntegerField(default=1)
+    scaled_at = models.DateTimeField(null=True)
+    scaled_reason = models.TextField(blank=True)
     wanted = models.CharField(
         max_length=4, choices=[(w.value, w.value) for w in RevisionWish], default=RevisionWish.RUN
     )
@@ -82,6 +86,7 @@ class Revision(models.Model):
     ready_replicas = models.PositiveSmallIntegerField(default=0)
     reason = models.TextField(blank=True)
     seen_at = models.DateTimeField(null=True)
+    most_memory_mb = models.PositiveIntegerField(null=True)  # that any of its replicas took
 
     class Meta:
         ordering: ClassVar = ["-number"]
@@ -95,3 +100,44 @@ class Revision(models.Model):
     @property
     def owning_team_id(self) -> int:
         return self.endpoint.owning_team_id
+
+
+class Replica(models.Model):
+    """One process, or group of them, that serves a revision: as the backend last reported it."""
+
+    revision = models.ForeignKey(Revision, on_delete=models.CASCADE, related_name="sighted")
+    index = models.PositiveSmallIntegerField()
+    ready = models.BooleanField()
+    started_at = models.DateTimeField(null=True)
+    start_seconds = models.FloatField(null=True)  # from its start until it was seen ready
+    restarts = models.PositiveIntegerField(default=0)
+    memory_mb = models.PositiveIntegerField(null=True)
+    in_flight = models.PositiveIntegerField(null=True)
+    reason = models.TextField(blank=True)  # why it is not ready, or why it was last replaced
+
+    class Meta:
+        ordering: ClassVar = ["revision", "index"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["revision", "index"], name="replica_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"replica {self.index} of {self.revision}"
+
+
+class Usage(models.Model):
+    """What an endpoint's replicas used on one day in UTC, and what `max` of them would have."""
+
+    endpoint = models.ForeignKey(Endpoint, on_delete=models.CASCADE, related_name="usage")
+    day = models.DateField()
+    replica_seconds = models.FloatField(default=0)
+    most_replica_seconds = models.FloatField(default=0)
+
+    class Meta:
+        ordering: ClassVar = ["-day"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["endpoint", "day"], name="usage_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.endpoint} on {self.day}"

@@ -1,7 +1,7 @@
 """Verbs of serving. Rows say what is wanted; `converge` makes it so and writes back what it saw."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -40,6 +40,7 @@ class Sight:
     weights: dict[int, int] | None  # revision -> thousandths
     ready: dict[int, int] = field(default_factory=dict)  # revision -> replicas
     failing: dict[int, str] = field(default_factory=dict)  # revision -> why
+    shadow: dict[int, int] | None = None  # revision -> thousandths of copies
 
 
 def ensure_environments() -> None:
@@ -144,6 +145,52 @@ def set_traffic(
     endpoint.refresh_from_db(fields=["traffic_wanted", "traffic_changed_at", "revision"])
 
 
+def set_shadow(
+    *,
+    endpoint: Endpoint,
+    shares: dict[int, int],
+    actor: User | None,
+    reason: str,
+    now: datetime,
+) -> None:
+    """It wants copies of requests to go to these revisions: revision -> thousandths of all.
+
+    Their answers are recorded and never reach callers. The same again changes and records nothing.
+    Raises: ServingRefused.
+    """
+    kept = {str(pk): share for pk, share in sorted(shares.items()) if share}
+    if any(not 0 <= share <= WEIGHT_TOTAL for share in shares.values()):
+        raise ServingRefused("A shadow's share is 0 to 100 percent", "shadow_share")
+    if kept and not backends.load(endpoint.environment.backend).capabilities.shadow:
+        raise ServingRefused(
+            f"{endpoint.environment.name} is served by {endpoint.environment.backend!r}, which "
+            "cannot copy requests",
+            "shadow_unsupported",
+        )
+    with transaction.atomic():
+        row = Endpoint.objects.select_for_update().get(pk=endpoint.pk)
+        revisions = _among(row, [pk for pk, share in shares.items() if share])
+        if kept != row.shadow_wanted:
+            Endpoint.objects.filter(pk=row.pk).update(
+                shadow_wanted=kept, revision=F("revision") + 1
+            )
+            _record(
+                "endpoint.shadow_changed",
+                endpoint,
+                actor=actor,
+                now=now,
+                reason=reason,
+                evidence={
+                    "shadow": {
+                        str(r.version.number): shares[r.pk] * 100 / WEIGHT_TOTAL for r in revisions
+                    },
+                    "revisions": kept,
+                },
+            )
+            _announce(endpoint)
+    endpoint.refresh_from_db(fields=["shadow_wanted", "revision"])
+
+
 def set_stable(*, endpoint: Endpoint, revision: Revision, now: datetime) -> None:
     """It names the revision that serves when no rollout moves. Raises: ServingRefused."""
     with transaction.atomic():
@@ -172,6 +219,8 @@ def retire(*, revision: Revision, now: datetime) -> None:
             raise ServingRefused(f"{revision} still gets traffic", "revision_has_traffic")
         if endpoint.stable_id == revision.pk:
             raise ServingRefused(f"{revision} is the stable one", "revision_is_stable")
+        if endpoint.shadow_wanted.get(str(revision.pk)):
+            raise ServingRefused(f"{revision} still gets copies", "revision_has_shadow")
         stopped = Revision.objects.filter(pk=revision.pk, wanted=RevisionWish.RUN)
         if stopped.update(wanted=RevisionWish.STOP):
             record(
@@ -209,6 +258,7 @@ def look(endpoint: Endpoint) -> Sight:
     sights = report.revisions
     return Sight(
         weights=None if report.traffic is None else dict(report.traffic.get(endpoint.pk, {})),
+        shadow=None if report.shadow is None else dict(report.shadow.get(endpoint.pk, {})),
         ready={pk: sight.ready for pk, sight in sights.items()},
         failing={
             pk: sight.reason for pk, sight in sights.items() if sight.state is RevisionState.FAILING
@@ -269,9 +319,14 @@ def _running(endpoint: Endpoint, shares: dict[int, int]) -> list[Revision]:
         raise ServingRefused(f"Weights must add up to {WEIGHT_TOTAL}", "weights_sum")
     if any(weight < 0 for weight in shares.values()):
         raise ServingRefused("No weight may be below 0", "weights_negative")
-    rows = endpoint.revisions.filter(pk__in=shares).select_related("version", "build")
+    return _among(endpoint, list(shares))
+
+
+def _among(endpoint: Endpoint, wanted: Sequence[int]) -> list[Revision]:
+    """The endpoint's revisions of these numbers. Raises: ServingRefused unless all run."""
+    rows = endpoint.revisions.filter(pk__in=wanted).select_related("version", "build")
     found = list(rows.order_by("pk"))
-    if len(found) != len(shares):
+    if len(found) != len(set(wanted)):
         raise ServingRefused("A revision is not one of this endpoint", "revision_unknown")
     for revision in found:
         if revision.wanted != RevisionWish.RUN:

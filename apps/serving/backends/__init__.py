@@ -26,6 +26,19 @@ class Capabilities:
 
 
 @dataclass(frozen=True)
+class Running:
+    """How each replica of an endpoint runs; another value replaces replicas one by one."""
+
+    memory_mb: int = 4096  # a replica that takes more is replaced
+    workers: int = 1  # processes of one replica
+    batch_rows: int = 0  # 0: every request alone
+    batch_wait_ms: float = 0
+    body_bytes: int = 16 << 20
+    capture_share: float = 1.0
+    redact: Sequence[str] = ()  # columns that are never written
+
+
+@dataclass(frozen=True)
 class WantedRevision:
     """One revision that should run."""
 
@@ -34,9 +47,12 @@ class WantedRevision:
     digest: str  # of the bundle; a replica that reports another one is not ready
     bundle_path: str
     environment_path: str
-    replicas: int
+    replicas: int  # 0: asleep, the next request starts one
     key: str = ""  # the value of x-force-revision that opens it past the split; "": nothing does
     owner: int = 0  # the model: processes of one owner share an account, those of two do not
+    running: Running = Running()
+    needs_mb: int = 300  # memory that must be free before another replica starts
+    runtime: str = ""  # of the build: what its process is ("onnx", "command", "url"; "": MLflow)
 
 
 @dataclass(frozen=True)
@@ -49,6 +65,10 @@ class WantedEndpoint:
     traffic: Mapping[int, int]  # revision -> thousandths; empty: no traffic
     stable: int | None
     revisions: Sequence[WantedRevision]  # those that should run
+    shadow: Mapping[int, int] = field(default_factory=dict)  # revision -> thousandths of copies
+    request_seconds: float = 30.0
+    try_seconds: float = 10.0  # then another replica is asked
+    sticky_cookie: bool = False
 
     @property
     def route(self) -> str:
@@ -56,10 +76,31 @@ class WantedEndpoint:
 
 
 @dataclass(frozen=True)
+class ReplicaSight:
+    index: int
+    ready: bool
+    started: float = 0  # epoch seconds of its last start; 0: never
+    start_seconds: float | None = None  # from there until it was seen ready
+    restarts: int = 0
+    memory_mb: int | None = None
+    in_flight: int | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class RevisionSight:
     state: RevisionState
     ready: int = 0
     reason: str = ""
+    replicas: Sequence[ReplicaSight] = ()
+
+
+@dataclass(frozen=True)
+class Flow:
+    """What goes through a revision now, as what splits the traffic counts it."""
+
+    in_flight: int
+    requests: int  # since it counts; begins again at 0 when it restarts
 
 
 @dataclass(frozen=True)
@@ -71,6 +112,7 @@ class Report:
     problem: str = ""  # why it could not do what is wanted, for people
     waiting: Mapping[int, str] = field(default_factory=dict)  # endpoint -> what it waits for
     leaving: frozenset[int] | None = None  # revisions nobody wants that still run; None: unknown
+    shadow: Mapping[int, Mapping[int, int]] | None = None  # as traffic
 
 
 Wishes = Callable[[], Sequence[WantedEndpoint]]
@@ -90,6 +132,14 @@ class Backend(Protocol):
 
     def look(self, wanted: Sequence[WantedEndpoint]) -> Report:
         """It reports on these endpoints and changes nothing."""
+        ...
+
+    def flow(self) -> Mapping[int, Flow] | None:
+        """It tells what goes through each revision now; None: nobody answered."""
+        ...
+
+    def shortage(self, *, needs_mb: int, replicas: int) -> str:
+        """It says in words why so many more replicas have no room; "" when they have."""
         ...
 
 
