@@ -1,5 +1,8 @@
 """Questions to the registry."""
 
+from collections.abc import Iterable
+from typing import Any
+
 from django.db.models import QuerySet
 
 from apps.accounts.selectors import Caller, teams_of
@@ -28,6 +31,12 @@ def search(user: Caller, words: str) -> list[Model]:
 def policy_of(model: Model) -> Policy:
     """The policy in force. Every model has one from the moment it is first seen."""
     return model.policies.order_by("-number")[0]
+
+
+def documents(models: Iterable[int]) -> dict[int, dict[str, Any]]:
+    """Model -> the document of its policy in force, for many models at once."""
+    newest = Policy.objects.filter(model__in=set(models)).order_by("model_id", "-number")
+    return dict(newest.distinct("model_id").values_list("model_id", "document"))
 
 
 def entered_automatically() -> dict[str, list[int]]:

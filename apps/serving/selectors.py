@@ -11,11 +11,17 @@ from django.db.models import Prefetch, QuerySet
 from apps.accounts.selectors import Caller, teams_of
 from apps.audit import selectors as audit
 from apps.audit.models import Event
+from apps.registry import selectors as registry
 from apps.registry.models import Model
+from apps.registry.policy import serving_of
+from apps.registry.serving_policy import Serving
 from apps.serving import backends, keys
-from apps.serving.backends import WantedEndpoint, WantedRevision
+from apps.serving.backends import Running, WantedEndpoint, WantedRevision
 from apps.serving.lifecycle import WEIGHT_TOTAL, RevisionWish
 from apps.serving.models import Endpoint, Environment, Revision
+
+FIRST_NEEDS_MB = 300  # of a replica that nobody has seen run yet
+MARGIN_MB = 64
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,11 @@ def wishes(*, backend: str) -> list[WantedEndpoint]:
 
 def wanted(endpoints: QuerySet[Endpoint] | Sequence[Endpoint]) -> list[WantedEndpoint]:
     rows = list(endpoints)
+    policies = registry.documents(endpoint.model_id for endpoint in rows)
+    parts = {
+        endpoint.pk: serving_of(policies.get(endpoint.model_id, {}), endpoint.environment.name)
+        for endpoint in rows
+    }
     running: dict[int, list[WantedRevision]] = {endpoint.pk: [] for endpoint in rows}
     revisions = Revision.objects.filter(endpoint__in=running, wanted=RevisionWish.RUN)
     for revision in revisions.select_related("version", "build").order_by("pk"):
@@ -89,6 +100,8 @@ def wanted(endpoints: QuerySet[Endpoint] | Sequence[Endpoint]) -> list[WantedEnd
                 replicas=revision.replicas,
                 key=keys.of(revision.pk),
                 owner=revision.version.model_id,
+                running=running_as(parts[revision.endpoint_id]),
+                needs_mb=needs_mb(revision),
             )
         )
     return [
@@ -99,9 +112,55 @@ def wanted(endpoints: QuerySet[Endpoint] | Sequence[Endpoint]) -> list[WantedEnd
             traffic=weights_of(endpoint.traffic_wanted),
             stable=endpoint.stable_id,
             revisions=running[endpoint.pk],
+            shadow=weights_of(endpoint.shadow_wanted),
+            request_seconds=parts[endpoint.pk].limits.request_seconds,
+            try_seconds=parts[endpoint.pk].limits.try_seconds,
+            sticky_cookie=parts[endpoint.pk].sticky_cookie,
         )
         for endpoint in rows
     ]
+
+
+def serving_part(endpoint: Endpoint) -> Serving:
+    """How the policy in force wants this endpoint served."""
+    document = registry.documents([endpoint.model_id]).get(endpoint.model_id, {})
+    return serving_of(document, endpoint.environment.name)
+
+
+def shortage(endpoint: Endpoint, replicas: int) -> str:
+    """Why so many replicas of a version that nobody has seen run have no room; "" when they have.
+
+    What the endpoint's other revisions took says best what it will take.
+    """
+    seen = endpoint.revisions.exclude(most_memory_mb=None).order_by("-number").first()
+    needs = FIRST_NEEDS_MB if seen is None else needs_mb(seen)
+    backend = backends.load(endpoint.environment.backend)
+    return backend.shortage(needs_mb=needs, replicas=replicas)
+
+
+def shortage_for(revision: Revision, replicas: int) -> str:
+    """Why so many more replicas of this revision have no room; "" when they have."""
+    backend = backends.load(revision.endpoint.environment.backend)
+    return backend.shortage(needs_mb=needs_mb(revision), replicas=replicas)
+
+
+def running_as(part: Serving) -> Running:
+    """The policy's words as a backend takes them."""
+    return Running(
+        memory_mb=part.resources.memory_mb,
+        workers=part.resources.workers,
+        batch_rows=part.batching.max_rows if part.batching else 0,
+        batch_wait_ms=part.batching.wait_ms if part.batching else 0,
+        body_bytes=round(part.limits.body_mb * (1 << 20)),
+        capture_share=part.capture.share,
+        redact=tuple(part.capture.redact),
+    )
+
+
+def needs_mb(revision: Revision) -> int:
+    """The memory to keep free for another replica: what one was seen to take, and a tenth more."""
+    seen = revision.most_memory_mb
+    return FIRST_NEEDS_MB if seen is None else max(MARGIN_MB, seen) * 11 // 10
 
 
 def weights_of(kept: dict[str, Any] | None) -> dict[int, int]:

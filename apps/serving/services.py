@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
@@ -21,7 +21,7 @@ from apps.core.errors import Refused
 from apps.registry.models import Model
 from apps.serving import backends, selectors
 from apps.serving.lifecycle import WEIGHT_TOTAL, RevisionState, RevisionWish
-from apps.serving.models import Endpoint, Environment, Revision
+from apps.serving.models import Endpoint, Environment, Replica, Revision
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +81,12 @@ def deploy(*, endpoint: Endpoint, build: Build, replicas: int, now: datetime) ->
         raise ServingRefused(f"{build} is of another model than {endpoint}", "other_model")
     if not 1 <= replicas <= MAX_REPLICAS:
         raise ServingRefused(f"Replicas must be 1 to {MAX_REPLICAS}", "replicas_out_of_range")
+    found = endpoint.revisions.filter(build=build, wanted=RevisionWish.RUN).first()
+    if found is not None:
+        return found
+    if short := selectors.shortage(endpoint, replicas):
+        raise ServingRefused(f"{build.version} has no room in {endpoint.environment}. {short}",
+                             "no_room")  # fmt: skip
     with transaction.atomic():
         Endpoint.objects.select_for_update().get(pk=endpoint.pk)
         found = endpoint.revisions.filter(build=build, wanted=RevisionWish.RUN).first()
@@ -277,6 +283,7 @@ def _write_back(alias: str, report: backends.Report, now: datetime) -> None:
     endpoints = Endpoint.objects.filter(environment__backend=alias)
     gone = Q(wanted=RevisionWish.STOP, state=RevisionState.STOPPED)
     revisions = Revision.objects.filter(endpoint__in=endpoints).exclude(gone)
+    revisions = revisions.prefetch_related("sighted")
     changed = {endpoint.pk for endpoint in endpoints if _write_endpoint(endpoint, report, now)}
     changed |= {row.endpoint_id for row in revisions if _write_revision(row, report, now)}
     for pk in changed:
@@ -291,11 +298,16 @@ def _write_endpoint(endpoint: Endpoint, report: backends.Report, now: datetime) 
     if report.traffic is not None:
         shares = report.traffic.get(endpoint.pk, {})
         seen = {str(pk): weight for pk, weight in sorted(shares.items())}
+    copies = None
+    if report.shadow is not None:
+        shares = report.shadow.get(endpoint.pk, {})
+        copies = {str(pk): share for pk, share in sorted(shares.items())}
     reason = report.waiting.get(endpoint.pk, "") or report.problem
     Endpoint.objects.filter(pk=endpoint.pk).update(
-        traffic_seen=seen, traffic_seen_at=now, traffic_reason=reason
+        traffic_seen=seen, traffic_seen_at=now, traffic_reason=reason, shadow_seen=copies
     )
-    return (seen, reason) != (endpoint.traffic_seen, endpoint.traffic_reason)
+    before = (endpoint.traffic_seen, endpoint.traffic_reason, endpoint.shadow_seen)
+    return (seen, reason, copies) != before
 
 
 def _write_revision(revision: Revision, report: backends.Report, now: datetime) -> bool:
@@ -306,11 +318,50 @@ def _write_revision(revision: Revision, report: backends.Report, now: datetime) 
         if report.leaving is None or revision.pk in report.leaving:
             return False  # it finishes what is under way, or nobody could say
         sight = backends.RevisionSight(RevisionState.STOPPED)
+    taken = [one.memory_mb for one in sight.replicas if one.memory_mb is not None]
+    most = max([*taken, revision.most_memory_mb or 0]) or None
     Revision.objects.filter(pk=revision.pk).update(
-        state=sight.state, ready_replicas=sight.ready, reason=sight.reason, seen_at=now
+        state=sight.state,
+        ready_replicas=sight.ready,
+        reason=sight.reason,
+        seen_at=now,
+        most_memory_mb=most,
     )
+    changed = _write_replicas(revision, sight.replicas)
     new = (sight.state, sight.ready, sight.reason)
-    return new != (revision.state, revision.ready_replicas, revision.reason)
+    return changed or new != (revision.state, revision.ready_replicas, revision.reason)
+
+
+def _write_replicas(revision: Revision, seen: Sequence[backends.ReplicaSight]) -> bool:
+    """True when people would see another thing than figures that always move."""
+    known = {row.index: row for row in revision.sighted.all()}
+    rows = [
+        Replica(
+            revision=revision,
+            index=one.index,
+            ready=one.ready,
+            started_at=datetime.fromtimestamp(one.started, UTC) if one.started else None,
+            start_seconds=one.start_seconds,
+            restarts=one.restarts,
+            memory_mb=one.memory_mb,
+            in_flight=one.in_flight,
+            reason=one.reason,
+        )
+        for one in seen
+    ]
+    Replica.objects.bulk_create(
+        rows,
+        update_conflicts=True,
+        unique_fields=["revision", "index"],
+        update_fields=[
+            "ready", "started_at", "start_seconds", "restarts", "memory_mb", "in_flight", "reason",
+        ],
+    )  # fmt: skip
+    gone = known.keys() - {row.index for row in rows}
+    if gone:
+        Replica.objects.filter(revision=revision, index__in=gone).delete()
+    told = {row.index: (row.ready, row.restarts, row.started_at) for row in known.values()}
+    return told != {row.index: (row.ready, row.restarts, row.started_at) for row in rows}
 
 
 def _running(endpoint: Endpoint, shares: dict[int, int]) -> list[Revision]:

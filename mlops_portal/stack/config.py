@@ -85,6 +85,10 @@ class Stack:
         return self.run / "gateway-admin.sock"
 
     @property
+    def doorkeeper_socket(self) -> Path:
+        return self.run / "doorkeeper.sock"
+
+    @property
     def supervisor_socket(self) -> Path:
         return self.run / "supervisor.sock"
 

@@ -153,6 +153,10 @@ def _collector(stack: Stack) -> Exec:
     return _python(stack, "manage.py", "collect")
 
 
+def _scaler(stack: Stack) -> Exec:
+    return _python(stack, "manage.py", "scale")
+
+
 PROGRAMS = (
     Program("postgres", _postgres, 1, "INT", 30, lambda s: s.embeds_postgres, "database"),
     Program("valkey", _valkey, 1, "TERM", 10, lambda s: s.embeds_valkey, "broker"),
@@ -162,6 +166,7 @@ PROGRAMS = (
     Program("worker", _worker, 3, "TERM", 20, what="builds, validation"),
     Program("ticker", _ticker, 3, "TERM", 20, what="rollouts, sweeps, mail"),
     Program("beat", _beat, 3, what="the clock of the sweeps"),
+    Program("scaler", _scaler, 3, what="replicas follow the traffic; wakes what sleeps"),
     Program("collector", _collector, 3, what="prediction log and rollups"),
 )
 

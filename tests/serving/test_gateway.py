@@ -10,7 +10,7 @@ from apps.serving.backends.gateway import KEPT_VERSIONS, Gateway, Status
 
 
 def gateway(home: Path) -> Gateway:
-    return Gateway(home=home, admin=home / "none", port=1, timeouts=envoy.Timeouts())
+    return Gateway(home=home, admin=home / "none", port=1)
 
 
 def route(weight: int) -> envoy.Route:

@@ -21,8 +21,14 @@ TYPE = "type.googleapis.com/"
 HTTP = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 ROUTE_KEY = "x-route-key"
 FORCE_KEY = "x-force-revision"
+SHADOW = "x-shadow"
 # The model has no business with the key, and a caller would mark its rows as shadows.
-REMOVED_FROM_REQUESTS = [FORCE_KEY, "x-shadow"]
+REMOVED_FROM_REQUESTS = [FORCE_KEY, SHADOW]
+WAKE = "x-wake-revision"  # tells the doorkeeper of sleeping revisions which one is asked for
+COOKIE_SECONDS = 30 * 86_400
+START_SECONDS = 120.0  # how long a request waits for a revision that has to start first
+# A request is sent again to another replica only while the gateway holds all of its body.
+HELD_BODY_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,7 @@ class Target:
     revision: int
     version: int
     weight: int
+    asleep: bool = False  # no replica: the doorkeeper holds the request until one has started
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,17 @@ class Forced:
 
     cluster: str
     key: str
+    revision: int = 0
+    asleep: bool = False
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A revision that gets copies of requests, whose answers nobody waits for."""
+
+    cluster: str
+    revision: int
+    share: int  # thousandths of all requests
 
 
 @dataclass(frozen=True)
@@ -57,6 +75,9 @@ class Route:
     endpoint: str
     targets: Sequence[Target]
     forced: Sequence[Forced] = ()
+    copies: Sequence[Copy] = ()
+    timeouts: Timeouts = Timeouts()
+    cookie: bool = False  # browsers stay on one revision without a route key
 
     @property
     def name(self) -> str:
@@ -114,9 +135,9 @@ def clusters(version: str, resources: Sequence[Json]) -> Json:
     return {"version_info": version, "resources": list(resources)}
 
 
-def routes(version: str, wanted: Sequence[Route], timeouts: Timeouts) -> Json:
+def routes(version: str, wanted: Sequence[Route]) -> Json:
     """It describes every address of every endpoint."""
-    listed = [entry for route in wanted for entry in _addresses(route, timeouts)]
+    listed = [entry for route in wanted for entry in _addresses(route)]
     listed.append(_says("none", {"prefix": "/"}, 404, "There is no such endpoint"))
     resource = {
         "@type": TYPE + "envoy.config.route.v3.RouteConfiguration",
@@ -124,7 +145,15 @@ def routes(version: str, wanted: Sequence[Route], timeouts: Timeouts) -> Json:
         # Without it a route to a cluster that does not exist is taken and answers 503.
         "validate_clusters": True,
         "request_headers_to_remove": REMOVED_FROM_REQUESTS,
-        "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": listed}],
+        "virtual_hosts": [
+            {
+                "name": "all",
+                "domains": ["*"],
+                "routes": listed,
+                "request_body_buffer_limit": HELD_BODY_BYTES,
+                "include_request_attempt_count": True,  # the doorkeeper sees who comes again
+            }
+        ],
     }
     return {"version_info": version, "resources": [resource]}
 
@@ -256,7 +285,7 @@ RETRY: Json = {
 }
 
 
-def _addresses(route: Route, timeouts: Timeouts) -> list[Json]:
+def _addresses(route: Route) -> list[Json]:
     environment, endpoint = route.environment, route.endpoint
     served = {
         f"/{environment}/v1/models/{endpoint}:predict": f"/v1/models/{endpoint}:predict",
@@ -265,16 +294,17 @@ def _addresses(route: Route, timeouts: Timeouts) -> list[Json]:
     matches: list[tuple[Json, str]] = [({"path": path}, to) for path, to in served.items()]
     v2 = f"/v2/models/{endpoint}"
     matches.append(({"path_separated_prefix": f"/{environment}{v2}"}, v2))
-    return [*_forced(route, matches, timeouts), *_split(route, matches, timeouts)]
+    return [*_forced(route, matches), *_split(route, matches)]
 
 
-def _forced(route: Route, matches: Sequence[tuple[Json, str]], timeouts: Timeouts) -> list[Json]:
+def _forced(route: Route, matches: Sequence[tuple[Json, str]]) -> list[Json]:
     """Those who show a key get its revision; a key that opens nothing is told so."""
     listed = [
         {
             "name": route.name + TRYING,
             "match": match | {"headers": [_header(FORCE_KEY, {"exact": forced.key})]},
-            "route": _to(path, timeouts) | {"cluster": forced.cluster},
+            "route": _to(path, route, asleep=forced.asleep) | {"cluster": forced.cluster},
+            **_waking(forced.revision if forced.asleep else 0),
         }
         for forced in route.forced
         for match, path in matches
@@ -293,33 +323,106 @@ def _header(name: str, matches: Json | None) -> Json:
     return {"name": name} | how
 
 
-def _split(route: Route, matches: Sequence[tuple[Json, str]], timeouts: Timeouts) -> list[Json]:
+def _split(route: Route, matches: Sequence[tuple[Json, str]]) -> list[Json]:
     targets = [target for target in route.targets if target.weight > 0]
     if not targets:
         words = f"{route.endpoint} in {route.environment} has no traffic: nothing serves there yet"
         return [_says(route.name, match, 503, words) for match, _ in matches]
+    listed = []
+    for match, path in matches:
+        if route.cookie:
+            listed.append(_first_visit(route, targets, match, path))
+        listed.append(_weighted(route, targets, match, path, [_salted(route.name)]))
+        if route.cookie:
+            listed[-1]["route"]["hash_policy"].append({"cookie": {"name": _cookie(route)}})
+    return listed
+
+
+def _weighted(
+    route: Route,
+    targets: Sequence[Target],
+    match: Json,
+    path: str,
+    hashes: list[Json],
+) -> Json:
     # Version and revision are told by the model server itself: an answer that the gateway had to
     # make (nothing healthy, a time limit) carries neither, and nobody takes it for the model's.
-    shares = [{"name": target.cluster, "weight": target.weight} for target in targets]
-    return [
-        {
-            "name": route.name,
-            "match": match,
-            "route": _to(path, timeouts)
-            | {
-                "weighted_clusters": {"clusters": shares, "use_hash_policy": True},
-                "hash_policy": [_salted(route.name)],
-            },
-        }
-        for match, path in matches
+    shares = [
+        {"name": target.cluster, "weight": target.weight}
+        | _waking(target.revision if target.asleep else 0)
+        for target in targets
     ]
+    action = _to(path, route, asleep=any(target.asleep for target in targets))
+    action |= {
+        "weighted_clusters": {"clusters": shares, "use_hash_policy": True},
+        "hash_policy": hashes,
+    }
+    if route.copies:
+        action["request_mirror_policies"] = [_mirror(copy) for copy in route.copies]
+    return {"name": route.name, "match": match, "route": action}
 
 
-def _to(path: str, timeouts: Timeouts) -> Json:
+def _first_visit(route: Route, targets: Sequence[Target], match: Json, path: str) -> Json:
+    """Who has neither key nor cookie is placed by the request's id, which becomes the cookie.
+
+    A `ttl` in the hash policy would set no cookie here: for weighted clusters Envoy makes none.
+    """
+    without = {"invert_match": True}
+    fresh = [
+        _header(ROUTE_KEY, None) | without,
+        _header("cookie", {"contains": f"{_cookie(route)}="})
+        | without
+        | {"treat_missing_header_as_empty": True},
+    ]
+    entry = _weighted(
+        route,
+        targets,
+        match | {"headers": fresh},
+        path,
+        [{"header": {"header_name": "x-request-id"}, "terminal": True}],
+    )
+    cookie = (
+        f"{_cookie(route)}=%REQ(X-REQUEST-ID)%; Path=/{route.environment}/; "
+        f"Max-Age={COOKIE_SECONDS}; HttpOnly; SameSite=Lax"
+    )
+    added = _put("set-cookie", cookie, "APPEND_IF_EXISTS_OR_ADD")
+    return entry | {"response_headers_to_add": [added]}
+
+
+def _cookie(route: Route) -> str:
+    return f"split-{route.endpoint}"
+
+
+def _mirror(copy: Copy) -> Json:
+    return {
+        "cluster": copy.cluster,
+        "runtime_fraction": {
+            "default_value": {"numerator": copy.share * 1000, "denominator": "MILLION"}
+        },
+        "disable_shadow_host_suffix_append": True,
+        "request_headers_mutations": [{"append": _put(SHADOW, "1")}],
+    }
+
+
+def _waking(revision: int) -> Json:
+    """The doorkeeper is one for all revisions that sleep; 0: this one does not."""
+    return {"request_headers_to_add": [_put(WAKE, str(revision))]} if revision else {}
+
+
+def _put(name: str, value: str, action: str = "OVERWRITE_IF_EXISTS_OR_ADD") -> Json:
+    return {"header": {"key": name, "value": value}, "append_action": action}
+
+
+def _to(path: str, route: Route, *, asleep: bool) -> Json:
+    start = START_SECONDS if asleep else 0.0
+    request, one_try = route.timeouts.request_seconds, route.timeouts.try_seconds
+    # The doorkeeper gives a request back when a replica is ready, and the gateway sends it there.
+    retry = RETRY | ({"num_retries": 10} if asleep else {})
     return {
         "prefix_rewrite": path,
-        "timeout": f"{timeouts.request_seconds:g}s",
-        "retry_policy": RETRY | {"per_try_timeout": f"{timeouts.try_seconds:g}s"},
+        "timeout": f"{request + start:g}s",
+        "idle_timeout": f"{request + start + 5:g}s",
+        "retry_policy": retry | {"per_try_timeout": f"{max(one_try, start):g}s"},
     }
 
 

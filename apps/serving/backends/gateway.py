@@ -14,7 +14,7 @@ ADMIN_SECONDS = 2.0
 ADMIN_BYTES = 16 << 20  # four lines a cluster
 POLL_SECONDS = 0.01
 KEPT_VERSIONS = 50
-ASKED = r"(version_text|update_rejected|membership_healthy|upstream_rq_active)$"
+ASKED = r"(version_text|update_rejected|membership_healthy|upstream_rq_active|upstream_rq_total)$"
 VERSION_OF = {
     "cds.json": "cluster_manager.cds.version_text",
     "lds.json": "listener_manager.lds.version_text",
@@ -38,14 +38,14 @@ class Status:
     rejected: Mapping[str, int] = field(default_factory=dict)  # file -> how often it refused
     healthy: Mapping[str, int] = field(default_factory=dict)  # cluster -> replicas
     active: Mapping[str, int] = field(default_factory=dict)  # cluster -> requests under way
+    total: Mapping[str, int] = field(default_factory=dict)  # cluster -> requests since it counts
 
 
 class Gateway:
-    def __init__(self, *, home: Path, admin: Path, port: int, timeouts: envoy.Timeouts) -> None:
+    def __init__(self, *, home: Path, admin: Path, port: int) -> None:
         self.home = home
         self._admin = admin
         self._port = port
-        self._timeouts = timeouts
 
     def status(self) -> Status | None:
         """It asks Envoy; None when Envoy does not answer."""
@@ -87,7 +87,7 @@ class Gateway:
 
         def made(version: str) -> envoy.Json:
             self._keep_split(version, wanted, in_force)
-            return envoy.routes(version, wanted, self._timeouts)
+            return envoy.routes(version, wanted)
 
         self._write("rds.json", made, status)
 
@@ -105,6 +105,15 @@ class Gateway:
             return None
         return {
             route: {int(pk): (weight, number) for pk, (weight, number) in shares.items()}
+            for route, shares in kept.items()
+        }
+
+    def copies_seen(self, status: Status) -> dict[str, dict[int, int]]:
+        """The shadows in force: route name -> revision -> thousandths of all requests."""
+        version = status.versions.get("rds.json", "")
+        kept = envoy.read(self._splits / f"{version}.json").get("copies", {})
+        return {
+            route: {int(pk): share for pk, share in shares.items()}
             for route, shares in kept.items()
         }
 
@@ -150,7 +159,12 @@ class Gateway:
         }
         self._splits.mkdir(parents=True, exist_ok=True)
         # Before the routes themselves: Envoy may take those before this process goes on.
-        _put(self._splits / f"{version}.json", {"split": split})
+        copies = {
+            route.name: {str(copy.revision): copy.share for copy in route.copies}
+            for route in wanted
+            if route.copies
+        }
+        _put(self._splits / f"{version}.json", {"split": split, "copies": copies})
         for old in sorted(self._splits.glob("*.json"))[:-KEPT_VERSIONS]:
             if old.stem not in (version, in_force):
                 old.unlink(missing_ok=True)
@@ -166,21 +180,22 @@ def _put(path: Path, document: envoy.Json) -> None:
     temporary.rename(path)
 
 
-_CLUSTER = re.compile(r"cluster\.(.+\.r\d+)\.(membership_healthy|upstream_rq_active)")
+_CLUSTER = re.compile(
+    r"cluster\.(.+\.r\d+)\.(membership_healthy|upstream_rq_active|upstream_rq_total)"
+)
 
 
 def _status(text: str) -> Status:
     values = dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
-    healthy: dict[str, int] = {}
-    active: dict[str, int] = {}
+    counted: dict[str, dict[str, int]] = {}
     for name, value in values.items():
         found = _CLUSTER.fullmatch(name)
         if found:
-            target = healthy if found[2] == "membership_healthy" else active
-            target[found[1]] = int(value)
+            counted.setdefault(found[2], {})[found[1]] = int(value)
     return Status(
         {file: values[stat].strip('"') for file, stat in VERSION_OF.items() if stat in values},
         {file: int(values[stat]) for file, stat in REJECTED_OF.items() if stat in values},
-        healthy,
-        active,
+        counted.get("membership_healthy", {}),
+        counted.get("upstream_rq_active", {}),
+        counted.get("upstream_rq_total", {}),
     )

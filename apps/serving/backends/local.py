@@ -7,15 +7,15 @@ next look goes on from there.
 
 import contextlib
 import fcntl
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from django.conf import settings
 
-from apps.core.sandbox import Limits
 from apps.serving.backends import (
     Capabilities,
+    Flow,
     Report,
     RevisionSight,
     WantedEndpoint,
@@ -24,23 +24,20 @@ from apps.serving.backends import (
     envoy,
 )
 from apps.serving.backends.gateway import Gateway, Split, Status
-from apps.serving.backends.replicas import Place, Replicas
+from apps.serving.backends.replicas import Place, Replicas, size
 from apps.serving.backends.supervisord import Down
 from apps.serving.lifecycle import WEIGHT_TOTAL, RevisionState
 
 CONFIRM_SECONDS = 3.0
+MOST_REPLICAS = 64
 
 
 class LocalBackend:
-    capabilities = Capabilities(split=True, sticky=True, forced_revision=True)
+    capabilities = Capabilities(
+        split=True, sticky=True, shadow=True, forced_revision=True, scale_to_zero=True
+    )
 
-    def __init__(
-        self,
-        *,
-        memory_mb: int = 4096,
-        request_seconds: float = 30.0,
-        try_seconds: float = 10.0,
-    ) -> None:
+    def __init__(self, *, most_mb: int | None = None, reserve_mb: int = 512) -> None:
         stack = settings.STACK
         place = Place(
             configurations=stack.var / "replicas",
@@ -49,13 +46,32 @@ class LocalBackend:
             spool=stack.var / "spool",
             supervisor=stack.supervisor_socket,
         )
-        self._replicas = Replicas(place, Limits(memory_bytes=memory_mb << 20, open_files=8192))
+        self._replicas = Replicas(place, most_mb=most_mb, reserve_mb=reserve_mb)
         self._gateway = Gateway(
-            home=stack.var / "gateway",
-            admin=stack.gateway_admin,
-            port=stack.gateway_port,
-            timeouts=envoy.Timeouts(request_seconds, try_seconds),
+            home=stack.var / "gateway", admin=stack.gateway_admin, port=stack.gateway_port
         )
+        self._doorkeeper = stack.doorkeeper_socket
+
+    def flow(self) -> dict[int, Flow] | None:
+        """It tells what goes through each revision now; None: the gateway did not answer."""
+        status = self._gateway.status()
+        if status is None:
+            return None
+        return {
+            int(name.rpartition(".r")[2]): Flow(active, status.total.get(name, 0))
+            for name, active in status.active.items()
+        }
+
+    def shortage(self, *, needs_mb: int, replicas: int) -> str:
+        """It says in words why so many more replicas have no room; "" when they have."""
+        try:
+            room = self._replicas.room_mb()
+        except Down as down:
+            return str(down)
+        if needs_mb * replicas <= room:
+            return ""
+        what = "It needs" if replicas == 1 else f"{replicas} replicas need"
+        return f"{what} {size(needs_mb * replicas)} of memory, {size(max(room, 0))} free"
 
     def look(self, wanted: Sequence[WantedEndpoint]) -> Report:
         """It reports what is in force now, and changes nothing."""
@@ -67,10 +83,10 @@ class LocalBackend:
         """It goes as far towards the wishes as can be confirmed, and reports what is in force."""
         with _only_one(self._gateway.home):
             wanted = sorted(wishes(), key=lambda endpoint: endpoint.id)
-            problem = ""
+            problem, outdated = "", set()
             before = self._gateway.split(self._gateway.version("rds.json")) or {}
             try:
-                self._replicas.start(_by_revision(wanted), _carrying(before))
+                outdated = self._replicas.start(_by_revision(wanted), _carrying(before))
             except Down as down:
                 problem = str(down)
             listed = [revision for endpoint in wanted for revision in endpoint.revisions]
@@ -81,6 +97,9 @@ class LocalBackend:
             if status is not None and _took(self._gateway, status, "cds.json"):
                 try:
                     running = self._stop_unused(wanted)
+                    self._replicas.renew(
+                        listed, sights, outdated, _healthy(wanted, status), _patience(wanted)
+                    )
                 except Down as down:
                     problem = str(down)
             leaving = None if running is None else running - sights.keys()
@@ -92,8 +111,9 @@ class LocalBackend:
         gateway = self._gateway
         status = gateway.status()
         old = gateway.clusters()
-        routes, waiting = _routes(wanted, before, ready)
-        new = self._clusters(wanted, routes, ready, old)
+        dozing = self._dozing(wanted, ready, old)
+        routes, waiting = _routes(wanted, before, ready, dozing)
+        new = self._clusters(wanted, routes, ready, old, dozing)
         gateway.write_clusters(old | new, status)
         if status is not None:
             fresh = {t.cluster for r in routes for t in r.targets} - old.keys()
@@ -105,8 +125,8 @@ class LocalBackend:
             )
         if status is not None:
             # A revision whose replicas answer us but not yet the gateway gets no traffic either.
-            usable = ready & _healthy(wanted, status)
-            routes, waiting = _routes(wanted, before, usable)
+            usable = ready & {pk for pk, count in _healthy(wanted, status).items() if count}
+            routes, waiting = _routes(wanted, before, usable, dozing)
         gateway.write_routes(routes, status)
         gateway.write_listener(status)
         if status is None:
@@ -122,9 +142,26 @@ class LocalBackend:
             return status, waiting
         # Only now may a cluster go: no route in force names it, and no request is under way in it.
         still = {name: made for name, made in old.items() if status.active.get(name)}
-        gateway.write_clusters(still | self._clusters(wanted, routes, ready, old), status)
+        needed = self._clusters(wanted, routes, ready, old, dozing)
+        gateway.write_clusters(still | needed, status)
         status = gateway.wait(lambda now: _took(gateway, now, "cds.json"), CONFIRM_SECONDS)
         return status, waiting
+
+    def _dozing(
+        self, wanted: Sequence[WantedEndpoint], ready: set[int], old: Mapping[str, envoy.Json]
+    ) -> set[int]:
+        """Revisions whose requests the doorkeeper holds: until a woken one has a ready replica."""
+        return {
+            revision.id
+            for endpoint in wanted
+            for revision in endpoint.revisions
+            if not revision.replicas
+            or (
+                revision.id not in ready
+                and _sockets(old.get(_cluster_name(endpoint, revision.id)))
+                == [str(self._doorkeeper)]
+            )
+        }
 
     def _clusters(
         self,
@@ -132,18 +169,21 @@ class LocalBackend:
         routes: Sequence[envoy.Route],
         ready: set[int],
         old: Mapping[str, envoy.Json],
+        dozing: set[int],
     ) -> dict[str, envoy.Json]:
         """Those that routes name, and those of ready revisions, warm before they get traffic."""
         named = {target.cluster for route in routes for target in route.targets}
         named |= {forced.cluster for route in routes for forced in route.forced}
+        named |= {copy.cluster for route in routes for copy in route.copies}
         made: dict[str, envoy.Json] = {name: old[name] for name in named & old.keys()}
         for endpoint in wanted:
             for revision in endpoint.revisions:
                 name = _cluster_name(endpoint, revision.id)
-                if name in named or name in old or revision.id in ready:
-                    sockets = [
-                        self._replicas.socket(revision.id, i) for i in range(revision.replicas)
-                    ]
+                if revision.id in dozing:
+                    made[name] = envoy.cluster(name, [self._doorkeeper])
+                elif name in named or name in old or revision.id in ready:
+                    indexes = self._replicas.indexes(revision)
+                    sockets = [self._replicas.socket(revision.id, index) for index in indexes]
                     made[name] = envoy.cluster(name, sockets)
         return made
 
@@ -153,12 +193,13 @@ class LocalBackend:
             (revision.id, index)
             for endpoint in wanted
             for revision in endpoint.revisions
-            for index in range(revision.replicas)
+            for index in self._replicas.indexes(revision)
         }
+        known = {revision.id for endpoint in wanted for revision in endpoint.revisions}
         for name in self._gateway.clusters():
             pk = int(name.rpartition(".r")[2])
-            if pk not in {revision for revision, _ in keep}:
-                keep |= {(pk, index) for index in range(64)}
+            if pk not in known:
+                keep |= {(pk, index) for index in range(MOST_REPLICAS + 1)}
         return self._replicas.stop(keep)
 
     def _report(
@@ -175,8 +216,10 @@ class LocalBackend:
             problem = problem or "The gateway does not answer"
         else:
             problem = problem or self._gateway.refusal(status)
-        traffic = None
-        if split is not None:
+        traffic = copies = None
+        if status is not None and split is not None:
+            seen = self._gateway.copies_seen(status)
+            copies = {endpoint.id: seen.get(endpoint.route, {}) for endpoint in wanted}
             traffic = {
                 endpoint.id: {
                     pk: weight for pk, (weight, _) in split.get(endpoint.route, {}).items()
@@ -185,16 +228,21 @@ class LocalBackend:
             }
         if status is not None:
             sights = _reached(wanted, sights, status)
-        return Report(traffic, dict(sights), problem, dict(waiting or {}), leaving)
+        return Report(traffic, dict(sights), problem, dict(waiting or {}), leaving, copies)
 
 
 def _routes(
-    wanted: Sequence[WantedEndpoint], before: Split, usable: set[int]
+    wanted: Sequence[WantedEndpoint],
+    before: Split,
+    usable: set[int],
+    dozing: Collection[int] = (),
 ) -> tuple[list[envoy.Route], dict[int, str]]:
     """It chooses every endpoint's targets; a revision without a ready replica gets no new weight.
 
-    The stable revision is the exception: it is where traffic goes when nothing else is right.
+    The stable revision is the exception: it is where traffic goes when nothing else is right. So
+    are those that sleep: their requests are held until one has started.
     """
+    serving = usable | set(dozing)
     routes, waiting = [], {}
     for endpoint in wanted:
         versions = {revision.id: revision.version for revision in endpoint.revisions}
@@ -202,7 +250,7 @@ def _routes(
         late = [
             pk
             for pk in sorted(shares)
-            if pk not in versions or (pk not in usable and pk != endpoint.stable)
+            if pk not in versions or (pk not in serving and pk != endpoint.stable)
         ]
         kept = {pk: share for pk, share in before.get(endpoint.route, {}).items() if share[0] > 0}
         if not late:
@@ -219,14 +267,26 @@ def _routes(
                 [
                     # Always in the order of their revisions: another order would move callers
                     # with a route key from one revision to the other without a change of weight.
-                    envoy.Target(_cluster_name(endpoint, pk), pk, version, weight)
+                    envoy.Target(_cluster_name(endpoint, pk), pk, version, weight, pk in dozing)
                     for pk, (weight, version) in sorted(chosen.items())
                 ],
                 [
-                    envoy.Forced(_cluster_name(endpoint, revision.id), revision.key)
+                    envoy.Forced(
+                        _cluster_name(endpoint, revision.id),
+                        revision.key,
+                        revision.id,
+                        revision.id in dozing,
+                    )
                     for revision in endpoint.revisions
-                    if revision.key and revision.id in usable
+                    if revision.key and revision.id in serving
                 ],
+                [
+                    envoy.Copy(_cluster_name(endpoint, pk), pk, share)
+                    for pk, share in sorted(endpoint.shadow.items())
+                    if share > 0 and pk in usable and pk in versions
+                ],
+                envoy.Timeouts(endpoint.request_seconds, endpoint.try_seconds),
+                endpoint.sticky_cookie,
             )
         )
     return routes, waiting
@@ -257,13 +317,30 @@ def _carrying(split: Split) -> set[int]:
     return {pk for shares in split.values() for pk, (weight, _) in shares.items() if weight > 0}
 
 
-def _healthy(wanted: Sequence[WantedEndpoint], status: Status) -> set[int]:
+def _healthy(wanted: Sequence[WantedEndpoint], status: Status) -> dict[int, int]:
+    """How many replicas of each revision the gateway reaches."""
     return {
-        revision.id
+        revision.id: status.healthy.get(_cluster_name(endpoint, revision.id), 0)
         for endpoint in wanted
         for revision in endpoint.revisions
-        if status.healthy.get(_cluster_name(endpoint, revision.id))
     }
+
+
+def _patience(wanted: Sequence[WantedEndpoint]) -> dict[int, float]:
+    """For how long a replica of each revision may be silent: as long as a request may take."""
+    return {
+        revision.id: endpoint.request_seconds
+        for endpoint in wanted
+        for revision in endpoint.revisions
+    }
+
+
+def _sockets(cluster: envoy.Json | None) -> list[str]:
+    """Where the hosts of a cluster listen, as `envoy.cluster` wrote it."""
+    if cluster is None:
+        return []
+    hosts = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]
+    return [host["endpoint"]["address"]["pipe"]["path"] for host in hosts]
 
 
 def _reached(

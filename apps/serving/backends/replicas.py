@@ -5,14 +5,24 @@ import json
 import logging
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
 
 from apps.core import sandbox
-from apps.serving.backends import RevisionSight, WantedRevision, unix
+from apps.serving.backends import (
+    ReplicaSight,
+    RevisionSight,
+    Running,
+    WantedRevision,
+    history,
+    machine,
+    unix,
+)
+from apps.serving.backends.history import Past
 from apps.serving.backends.supervisord import Down, Process, Supervisor
 from apps.serving.lifecycle import RevisionState
 
@@ -23,8 +33,12 @@ DRAIN_SECONDS = 25  # a little more than the model server takes to finish what i
 # keep a processor busy with loading.
 SETTLED_SECONDS = 10
 FAILED_STARTS = 2  # one end is an accident (killed), a second without an answer is a habit
+# A replica that predicts answers nothing else meanwhile, so that only one which is silent for
+# longer than any request may take is known to hang.
+SILENT_SECONDS = 15.0
 NAME = re.compile(r"r(\d+)\.(\d+)")
 REASON_CHARACTERS = 600
+Wanted = Mapping[int, tuple[str, str, WantedRevision]]  # revision -> environment, endpoint, what
 
 
 @dataclass(frozen=True)
@@ -44,6 +58,7 @@ class Asked:
 
     ready: bool
     wrong: str = ""  # it answers, but is not what should run
+    in_flight: int | None = None
 
 
 def name_of(revision: int, index: int) -> str:
@@ -51,19 +66,43 @@ def name_of(revision: int, index: int) -> str:
 
 
 class Replicas:
-    def __init__(self, place: Place, limits: sandbox.Limits) -> None:
+    def __init__(
+        self,
+        place: Place,
+        *,
+        most_mb: int | None = None,
+        reserve_mb: int = 0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self.place = place
-        self._limits = limits
+        self._most_mb = most_mb  # for all replicas together; None: what the machine has
+        self._reserve_mb = reserve_mb  # of the machine's memory, for everything else
+        self._clock = clock
         self._supervisor = Supervisor(place.supervisor)
         self._accounts: dict[tuple[Path, Path, int], sandbox.Account] = {}
+        self._asked_short: dict[int, str] = {}
 
     def socket(self, revision: int, index: int) -> Path:
         return self.place.sockets / f"r{revision}" / f"{index}.sock"
 
-    def start(self, wanted: Mapping[int, tuple[str, str, WantedRevision]], busy: set[int]) -> None:
-        """It starts what should run. Replicas of `busy` revisions are never started anew.
+    def indexes(self, revision: WantedRevision) -> range:
+        """Its replicas: one more than wanted while they are replaced one by one."""
+        return range(revision.replicas + self._surge(revision.id).exists())
 
-        `wanted`: revision -> (environment, endpoint, what). Raises: Down.
+    def room_mb(self, running: Mapping[str, Process] | None = None) -> int:
+        """It gives the memory that more replicas may take. Raises: Down."""
+        free = machine.free_mb() - self._reserve_mb
+        if self._most_mb is None:
+            return free
+        listed = self._supervisor.processes() if running is None else running
+        pids = [p.pid for name, p in listed.items() if NAME.fullmatch(name) and p.pid]
+        return min(free, self._most_mb - sum(machine.memory_mb(pids).values()))
+
+    def start(self, wanted: Wanted, busy: set[int]) -> set[str]:
+        """It starts what should run, as far as there is room.
+
+        Gives the names of those that serve and run with other words than are wanted now: they are
+        not ended here but in `renew`, one by one. Raises: Down.
         """
         self.place.configurations.mkdir(parents=True, exist_ok=True)
         self.place.logs.mkdir(parents=True, exist_ok=True)
@@ -73,22 +112,104 @@ class Replicas:
         running = self._supervisor.processes()
         for environment, endpoint, revision in wanted.values():
             self._configure(environment, endpoint, revision)
-        names = {name_of(pk, i) for pk, (_, _, r) in wanted.items() for i in range(r.replicas)}
-        serving = {name for name in names if int(name[1:].partition(".")[0]) in busy}
+        names = {name_of(pk, i) for pk, (_, _, r) in wanted.items() for i in self.indexes(r)}
         added, changed = self._supervisor.reread()
-        for name in sorted(names & added):
-            self._supervisor.add(name)
+        outdated = set()
         for name in sorted(names & changed):
-            if name in serving and running[name].runs:
-                continue  # other words are no reason to end it; they count from its next start
-            if running[name].runs or running[name].state == "STOPPING":
-                self._supervisor.stop(name)  # and is started as it should be at the next look
-            else:
+            if running[name].runs:
+                if _revision(name) in busy:
+                    outdated.add(name)
+                else:
+                    self._supervisor.stop(name)  # and is started as it should be next time
+            elif running[name].state != "STOPPING":
                 self._supervisor.remove(name)
+                added.add(name)
+        self._start_within(wanted, names, added, running)
+        return outdated
+
+    def _start_within(
+        self, wanted: Wanted, names: set[str], added: set[str], running: Mapping[str, Process]
+    ) -> None:
+        """It starts one after the other until the memory that is left is too little."""
+        # Those that load have not yet taken what they will take.
+        room = self.room_mb(running) - sum(
+            wanted[_revision(name)][2].needs_mb
+            for name in names & running.keys()
+            if running[name].runs and self._past(name).ready_after is None
+        )
+        self._asked_short = {}
+        for name in sorted(names, key=lambda name: (_index(name), name)):
+            idle = name in running and not running[name].runs and running[name].state != "STOPPING"
+            if name not in added and not idle:
+                continue
+            needs = wanted[_revision(name)][2].needs_mb
+            if needs > room:
+                words = f"Another replica needs {size(needs)}, {size(max(room, 0))} free"
+                self._asked_short.setdefault(_revision(name), words)
+                continue
+            room -= needs
+            if name in added:
                 self._supervisor.add(name)
-        for name in sorted((names - changed) & running.keys()):
-            if not running[name].runs and running[name].state != "STOPPING":
+            else:
                 self._supervisor.start(name)
+
+    def renew(
+        self,
+        wanted: Sequence[WantedRevision],
+        sights: Mapping[int, RevisionSight],
+        outdated: set[str],
+        reached: Mapping[int, int],
+        silent_seconds: Mapping[int, float],
+    ) -> None:
+        """It replaces replicas one by one, with one more than wanted meanwhile, so that there are
+        never fewer: those with other words than are wanted, and those that took too much memory.
+        Those that hang are killed.
+
+        `reached`: revision -> replicas that what splits the traffic reaches. Raises: Down.
+        """
+        for revision in wanted:
+            sight = sights[revision.id]
+            for one in sight.replicas:
+                self._end_silent(revision, one.index, silent_seconds.get(revision.id, 30.0))
+            old = {
+                one.index: why
+                for one in sight.replicas
+                if (why := _why_renew(revision, one, outdated))
+            }
+            self._renew(revision, sight, old, reached.get(revision.id, 0))
+
+    def _renew(
+        self, revision: WantedRevision, sight: RevisionSight, old: dict[int, str], reached: int
+    ) -> None:
+        surge = self._surge(revision.id)
+        # The one more is never itself replaced: it ends with the others' renewal.
+        old = {index: why for index, why in old.items() if index < revision.replicas}
+        usual = [one for one in sight.replicas if one.index < revision.replicas]
+        if not old:
+            if surge.exists() and all(one.ready for one in usual):
+                surge.unlink()
+            return
+        silent = [one.index for one in usual if one.index in old and not one.ready]
+        if silent:
+            self._plan(revision.id, silent[0], old[silent[0]])
+            self._supervisor.stop(name_of(revision.id, silent[0]))
+        elif not surge.exists():
+            surge.touch()
+        elif all(one.ready for one in sight.replicas) and reached > revision.replicas:
+            index = min(old)
+            self._plan(revision.id, index, old[index])
+            self._supervisor.stop(name_of(revision.id, index))
+
+    def _end_silent(self, revision: WantedRevision, index: int, seconds: float) -> None:
+        name = name_of(revision.id, index)
+        since = self._past(name).silent_since
+        if since is not None and self._clock() - since > seconds + SILENT_SECONDS:
+            words = f"It did not answer for {self._clock() - since:.0f} s and was killed"
+            self._plan(revision.id, index, words)
+            self._supervisor.kill(name)
+
+    def _surge(self, revision: int) -> Path:
+        return self.place.configurations / f"{revision}.surge"
 
     def stop(self, keep: Iterable[tuple[int, int]]) -> frozenset[int]:
         """It ends every replica but those of `keep` (revision, index).
@@ -122,17 +243,21 @@ class Replicas:
 
         `remember` keeps the count of failed starts; only one process at a time may do that.
         """
-        pairs = [(revision, i) for revision in wanted for i in range(revision.replicas)]
+        pairs = [(revision, i) for revision in wanted for i in self.indexes(revision)]
         with ThreadPoolExecutor(max_workers=8) as pool:
             answers = list(pool.map(lambda pair: self._ask(*pair), pairs))
         try:
             running: dict[str, Process] | None = self._supervisor.processes()
         except Down:
             running = None
+        taken = machine.memory_mb(p.pid for p in (running or {}).values() if p.pid)
         seen: dict[int, RevisionSight] = {}
         for revision in wanted:
             asked = [a for (r, _), a in zip(pairs, answers, strict=True) if r.id == revision.id]
-            seen[revision.id] = self._judge(revision, asked, running, remember)
+            pasts = self._look_back(revision.id, asked, running or {}, remember)
+            sight = self._judge(revision, asked, running, pasts)
+            replicas = _replicas(revision.id, asked, running or {}, pasts, taken)
+            seen[revision.id] = replace(sight, replicas=replicas)
         return seen
 
     def _ask(self, revision: WantedRevision, index: int) -> Asked:
@@ -151,18 +276,20 @@ class Replicas:
                 wrong=f"it serves revision {number} with digest {digest}, wanted is {revision.id} "
                 f"with {revision.digest}",
             )
-        return Asked(ready=True)
+        in_flight = said.get("in_flight")
+        return Asked(ready=True, in_flight=in_flight if type(in_flight) is int else None)
 
     def _judge(
         self,
         revision: WantedRevision,
         asked: list[Asked],
         running: dict[str, Process] | None,
-        remember: bool,
+        pasts: Mapping[str, Past],
     ) -> RevisionSight:
         ready = sum(answer.ready for answer in asked)
-        failures = self._failures(revision.id, asked, running or {}, remember)
-        if ready == len(asked):
+        if not revision.replicas:
+            return RevisionSight(RevisionState.ASLEEP)
+        if ready >= revision.replicas:
             return RevisionSight(RevisionState.READY, ready)
         wrong = next((answer.wrong for answer in asked if answer.wrong), "")
         if wrong:
@@ -174,39 +301,58 @@ class Replicas:
             process = running.get(name)
             if answer.ready or process is None:
                 continue
-            if process.state == "FATAL" or failures.get(name, 0) >= FAILED_STARTS:
+            failed = pasts[name].failed if name in pasts else 0
+            if process.state == "FATAL" or failed >= FAILED_STARTS:
                 reason = process.problem or self._last_words(name) or "It said nothing"
                 state = RevisionState.DEGRADED if ready else RevisionState.FAILING
                 return RevisionSight(state, ready, f"Replica {index} keeps ending: {reason}")
+        short = self._asked_short.get(revision.id, "")
         if ready:
-            reason = f"{ready} of {len(asked)} replicas are ready"
+            reason = short or f"{ready} of {revision.replicas} replicas are ready"
             return RevisionSight(RevisionState.DEGRADED, ready, reason)
-        return RevisionSight(RevisionState.STARTING, 0, "Its replicas load the model")
+        return RevisionSight(RevisionState.STARTING, 0, short or "Its replicas load the model")
 
-    def _failures(
+    def _look_back(
         self, revision: int, asked: list[Asked], running: dict[str, Process], remember: bool
-    ) -> dict[str, int]:
-        """How often each replica was started since it last answered."""
-        path = self.place.configurations / f"{revision}.starts.json"
-        try:
-            known: dict[str, list[int]] = json.loads(path.read_bytes())
-        except (FileNotFoundError, ValueError):
-            known = {}
-        now: dict[str, list[int]] = {}
+    ) -> dict[str, Past]:
+        known = self._pasts(revision)
+        now = self._clock()
+        pasts: dict[str, Past] = {}
         for index, answer in enumerate(asked):
             name = name_of(revision, index)
             if name not in running:
                 continue
-            started = running[name].started
-            before, count = known.get(name, [started, 0])
-            if answer.ready:
-                count = 0
-            elif started != before:
-                count += 1
-            now[name] = [started, count]
-        if remember and now != known:
-            path.write_text(json.dumps(now))
-        return {name: count for name, (_, count) in now.items()}
+            before, started = known.get(name), float(running[name].started)
+            ended = before is not None and started != before.started
+            words = self._last_words(name) if ended else ""
+            pasts[name] = history.looked(
+                before, started=started, ready=answer.ready, now=now, words=words
+            )
+        if remember and pasts != known:
+            self._keep(revision, pasts)
+        return pasts
+
+    def _past(self, name: str) -> Past:
+        return self._pasts(_revision(name)).get(name, Past())
+
+    def _plan(self, revision: int, index: int, why: str) -> None:
+        """It notes why a process is ended before it is."""
+        pasts, name = self._pasts(revision), name_of(revision, index)
+        pasts[name] = replace(pasts.get(name, Past()), planned=why)
+        self._keep(revision, pasts)
+
+    def _pasts(self, revision: int) -> dict[str, Past]:
+        path = self.place.configurations / f"{revision}.starts.json"
+        try:
+            return history.read(json.loads(path.read_bytes()))
+        except (FileNotFoundError, ValueError):
+            return {}
+
+    def _keep(self, revision: int, pasts: dict[str, Past]) -> None:
+        path = self.place.configurations / f"{revision}.starts.json"
+        temporary = path.with_suffix(".new")
+        temporary.write_text(json.dumps(history.written(pasts)))
+        temporary.rename(path)
 
     def _last_words(self, name: str) -> str:
         """The end of its log: the model server reports what went wrong as one JSON line."""
@@ -233,7 +379,7 @@ class Replicas:
             name_of(revision.id, index): self._section(
                 environment, endpoint, revision, index, account
             )
-            for index in range(revision.replicas)
+            for index in self.indexes(revision)
         }
         # What is no longer wanted goes in `stop`, after its traffic.
         _put(path, _sections(path) | new)
@@ -262,7 +408,7 @@ class Replicas:
         argv = [str(python), "-P", "-m", "model_server", "serve", "--bundle", str(bundle)]
         argv += ["--socket", str(socket), "--endpoint", endpoint, "--environment", environment]
         argv += ["--revision", str(revision.id), "--version", str(revision.version)]
-        argv += ["--spool", str(spool), "--replica", str(index)]
+        argv += ["--spool", str(spool), "--replica", str(index), *_options(revision.running)]
         env = {
             "PYTHONPATH": str(bundle / "server"),
             "PATH": f"{python.parent}:/usr/local/bin:/usr/bin:/bin",
@@ -279,7 +425,7 @@ class Replicas:
             "DO_NOT_TRACK": "true",
         }
         line = sandbox.command(
-            argv, env=env, limits=self._limits, cwd=bundle, account=account,
+            argv, env=env, limits=_limits(revision), cwd=bundle, account=account,
             reads=[*sandbox.read_by(python), bundle], writes=[socket.parent, spool],
             mark=str(socket.with_suffix("")),
         )  # fmt: skip
@@ -299,6 +445,76 @@ class Replicas:
         }
 
 
+def _options(running: Running) -> list[str]:
+    """What differs from how the server runs by itself."""
+    options = []
+    if running.workers > 1:
+        options += ["--workers", str(running.workers)]
+    if running.batch_rows:
+        options += ["--batch-rows", str(running.batch_rows)]
+        options += ["--batch-wait-ms", f"{running.batch_wait_ms:g}"]
+    if running.body_bytes != Running.body_bytes:
+        options += ["--max-body-bytes", str(running.body_bytes)]
+    if running.capture_share < 1:
+        options += ["--capture-share", f"{running.capture_share:g}"]
+    # One argument each: a column may be called like an option.
+    return options + [f"--redact={column}" for column in running.redact]
+
+
+def _limits(revision: WantedRevision) -> sandbox.Limits:
+    """The hard limit, of each process: twice what a replica is replaced at, so that it is warned
+    of by a drained restart and not by a request that fails."""
+    most_mb = max(4096, 2 * revision.running.memory_mb + 1024)
+    return sandbox.Limits(memory_bytes=most_mb << 20, open_files=8192)
+
+
+def _why_renew(revision: WantedRevision, seen: ReplicaSight, outdated: set[str]) -> str:
+    if name_of(revision.id, seen.index) in outdated:
+        return "It was replaced by one with the new configuration"
+    most = revision.running.memory_mb
+    if seen.memory_mb is not None and seen.memory_mb > most:
+        return f"It took {size(seen.memory_mb)} of memory, more than its {size(most)}"
+    return ""
+
+
+def _replicas(
+    revision: int,
+    asked: Sequence[Asked],
+    running: Mapping[str, Process],
+    pasts: Mapping[str, Past],
+    taken: Mapping[int, int],
+) -> list[ReplicaSight]:
+    listed = []
+    for index, answer in enumerate(asked):
+        name = name_of(revision, index)
+        past, process = pasts.get(name, Past()), running.get(name)
+        listed.append(
+            ReplicaSight(
+                index,
+                answer.ready,
+                past.started,
+                past.ready_after,
+                past.restarts,
+                taken.get(process.pid) if process is not None else None,
+                answer.in_flight,
+                answer.wrong or past.cause,
+            )
+        )
+    return listed
+
+
+def _revision(name: str) -> int:
+    return int(name[1:].partition(".")[0])
+
+
+def _index(name: str) -> int:
+    return int(name.partition(".")[2])
+
+
+def size(megabytes: int) -> str:
+    return f"{megabytes / 1024:.1f} GiB" if megabytes >= 1000 else f"{megabytes} MiB"
+
+
 def _sections(path: Path) -> dict[str, dict[str, str]]:
     parser = configparser.RawConfigParser()
     try:
@@ -311,7 +527,8 @@ def _sections(path: Path) -> dict[str, dict[str, str]]:
 def _put(path: Path, sections: Mapping[str, Mapping[str, str]]) -> None:
     if not sections:
         path.unlink(missing_ok=True)
-        path.with_name(f"{path.stem}.starts.json").unlink(missing_ok=True)
+        for left in ("starts.json", "surge"):
+            path.with_name(f"{path.stem}.{left}").unlink(missing_ok=True)
         return
     parser = configparser.RawConfigParser()
     for name, options in sections.items():

@@ -23,6 +23,7 @@ class Process:
     state: str  # supervisor's words: RUNNING, STARTING, BACKOFF, STOPPING, STOPPED, EXITED, FATAL
     started: int  # epoch seconds of its last start, 0: never
     problem: str  # why it could not even be spawned
+    pid: int = 0  # 0: it does not run
 
     @property
     def runs(self) -> bool:
@@ -37,7 +38,9 @@ class Supervisor:
 
     def processes(self) -> dict[str, Process]:
         return {
-            row["name"]: Process(row["name"], row["statename"], row["start"], row["spawnerr"])
+            row["name"]: Process(
+                row["name"], row["statename"], row["start"], row["spawnerr"], row["pid"]
+            )
             for row in self._call("getAllProcessInfo")
         }
 
@@ -56,6 +59,10 @@ class Supervisor:
     def stop(self, name: str) -> None:
         """It asks the process to end and does not wait for it."""
         self._tolerating("BAD_NAME", "stopProcessGroup", name, False)
+
+    def kill(self, name: str) -> None:
+        """It ends a process that would not end by itself; the supervisor starts it again."""
+        self._tolerating("NOT_RUNNING", "signalProcess", f"{name}:{name}", "KILL")
 
     def remove(self, name: str) -> None:
         """It forgets a process that has ended; one that still runs is left for later."""
