@@ -67,10 +67,18 @@ class _Request:
 class App:
     """It is the ASGI application around one loaded model."""
 
-    def __init__(self, model: LoadedModel, identity: Identity, capture: Capture) -> None:
+    def __init__(
+        self,
+        model: LoadedModel,
+        identity: Identity,
+        capture: Capture,
+        *,
+        max_body_bytes: int = MAX_BODY_BYTES,
+    ) -> None:
         self.model = model
         self.identity = identity
         self.capture = capture
+        self._max_body_bytes = max_body_bytes
         self.is_draining: Callable[[], bool] = lambda: False
         self.served = 0
         self.in_flight = 0
@@ -135,7 +143,7 @@ class App:
         record, failed = None, ""
         try:
             try:
-                await _receive_body(request, receive, parts)
+                await _receive_body(request, receive, parts, self._max_body_bytes)
                 body = self._parsed(format, request, b"".join(parts))
                 record = body.record
                 status, answer, failed = self._answer(format, body.value)
@@ -218,6 +226,7 @@ class App:
             "version": self.identity.version,
             "revision": self.identity.revision,
             "endpoint": self.identity.endpoint,
+            "in_flight": self.in_flight,
         }
 
     def _stats(self) -> tuple[int, dict[str, Any]]:
@@ -230,9 +239,11 @@ class App:
         }
 
 
-async def _receive_body(request: _Request, receive: Receive, parts: list[bytes]) -> None:
-    limit = TooLarge(f"the body is over the limit of {MAX_BODY_BYTES} bytes")
-    if request.length is not None and request.length > MAX_BODY_BYTES:
+async def _receive_body(
+    request: _Request, receive: Receive, parts: list[bytes], most_bytes: int
+) -> None:
+    limit = TooLarge(f"the body is over the limit of {most_bytes} bytes")
+    if request.length is not None and request.length > most_bytes:
         raise limit
     size = 0
     while True:
@@ -242,7 +253,7 @@ async def _receive_body(request: _Request, receive: Receive, parts: list[bytes])
         part = message.get("body", b"")
         parts.append(part)
         size += len(part)
-        if size > MAX_BODY_BYTES:
+        if size > most_bytes:
             raise limit
         if not message.get("more_body"):
             return

@@ -21,7 +21,7 @@ def main(arguments: list[str]) -> int:
         return predict(model=options.model, data=options.data, out=options.out, batch=options.batch)
     from model_server.app import Identity
     from model_server.commands.serve import serve
-    from model_server.server import Place
+    from model_server.server import Manner, Place
 
     identity = Identity(
         endpoint=options.endpoint,
@@ -32,7 +32,13 @@ def main(arguments: list[str]) -> int:
         replica=options.replica,
     )
     place = Place(socket=options.socket, spool=options.spool)
-    return serve(bundle=options.bundle, identity=identity, place=place, workers=options.workers)
+    return serve(
+        bundle=options.bundle,
+        identity=identity,
+        place=place,
+        manner=Manner(max_body_bytes=options.max_body_bytes),
+        workers=options.workers,
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -59,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--version", required=True)
     serve.add_argument("--replica", type=_name, default="0")
     serve.add_argument("--workers", type=_positive, default=1)
+    serve.add_argument("--max-body-bytes", type=_positive, default=16 << 20)
     return parser
 
 

@@ -14,7 +14,7 @@ from typing import NoReturn
 
 import uvicorn
 
-from model_server.app import App, Identity
+from model_server.app import MAX_BODY_BYTES, App, Identity
 from model_server.bundle import Bundle
 from model_server.capture import Capture
 from model_server.errors import described
@@ -51,7 +51,20 @@ def bind(path: Path, *, listen: bool) -> socket.socket:
     return bound
 
 
-def run(bundle: Bundle, identity: Identity, place: Place, shared: socket.socket | None) -> int:
+@dataclass(frozen=True)
+class Manner:
+    """It says how a server treats requests, whatever the model."""
+
+    max_body_bytes: int = MAX_BODY_BYTES
+
+
+def run(
+    bundle: Bundle,
+    identity: Identity,
+    place: Place,
+    manner: Manner,
+    shared: socket.socket | None,
+) -> int:
     """It loads the model, warms it up, serves until SIGTERM, and returns the exit code."""
     leave_on_stop()
     try:
@@ -61,7 +74,7 @@ def run(bundle: Bundle, identity: Identity, place: Place, shared: socket.socket 
         return 1
     warm_up(model)
     capture = Capture(place.spool, revision=identity.revision, replica=identity.replica)
-    app = App(model, identity, capture)
+    app = App(model, identity, capture, max_body_bytes=manner.max_body_bytes)
     server = uvicorn.Server(_config(app))
     app.is_draining = lambda: server.should_exit
 

@@ -15,7 +15,14 @@ from model_server.workers import Workers, sealer
 WRONG_BUNDLE = 3
 
 
-def serve(*, bundle: Path, identity: Identity, place: server.Place, workers: int) -> int:
+def serve(
+    *,
+    bundle: Path,
+    identity: Identity,
+    place: server.Place,
+    manner: server.Manner,
+    workers: int,
+) -> int:
     """It refuses a bundle whose files differ from what was built, else serves it."""
     server.leave_on_stop()
     try:
@@ -28,13 +35,15 @@ def serve(*, bundle: Path, identity: Identity, place: server.Place, workers: int
     seal = sealer(place.spool, revision=identity.revision, replica=identity.replica)
     seal()
     if workers == 1:
-        return server.run(proven, identity, place, None)
+        return server.run(proven, identity, place, manner, None)
     # Nobody accepts until a worker has loaded, so until then callers had better be refused.
     shared = server.bind(place.socket, listen=False)
     inode = place.socket.stat().st_ino
     try:
         return Workers(
-            lambda: server.run(proven, identity, place, shared), count=workers, on_death=seal
+            lambda: server.run(proven, identity, place, manner, shared),
+            count=workers,
+            on_death=seal,
         ).run()
     finally:
         with contextlib.closing(shared):
