@@ -52,8 +52,8 @@ class Doorkeeper:
         """It listens on the socket until it is told to stop. Not for the main thread, whose
         signals uvicorn would take. Raises: OSError."""
         config = uvicorn.Config(
-            self.app, lifespan="off", access_log=False, log_config=None, ws="none",
-            timeout_graceful_shutdown=2,
+            self.app, interface="asgi3", lifespan="off", ws="none", access_log=False,
+            log_config=None, timeout_graceful_shutdown=2,
         )  # fmt: skip
         with _bound(path) as listening:
             asyncio.run(self._serve(uvicorn.Server(config), listening, stop))

@@ -66,11 +66,11 @@ class Scaler:
             self._knocked.clear()
 
     def tick(self) -> None:
-        """It looks at all backends once, and wakes whatever somebody waits for."""
+        """It wakes whatever somebody waits for, and looks at all backends once."""
+        self._wake()
         for alias in sorted(set(Environment.objects.values_list("backend", flat=True))):
             if alias in settings.SERVING_BACKENDS:
                 self._follow(alias)
-        self._wake()
         self._account()
 
     def _follow(self, alias: str) -> None:

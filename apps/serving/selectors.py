@@ -53,10 +53,10 @@ def endpoint_of(model: Model, environment: Environment) -> Endpoint | None:
     return Endpoint.objects.filter(model=model, environment=environment).first()
 
 
-def unsupported(environment: Environment, weights: Sequence[int]) -> str:
+def unsupported(environment: Environment, steps: Sequence[tuple[int, int]]) -> str:
     """What of a plan the environment's backend cannot do, in words; "" when it can all of it.
 
-    `weights`: the steps' shares in thousandths.
+    `steps`: the shares of traffic and of copied requests of each, in thousandths.
     """
     alias = environment.backend
     if alias not in settings.SERVING_BACKENDS:
@@ -65,11 +65,18 @@ def unsupported(environment: Environment, weights: Sequence[int]) -> str:
             f"{environment.name} is served by {alias!r}, which SERVING_BACKENDS does not name; "
             f"there are: {known}"
         )
-    partial = [weight for weight in weights if weight != WEIGHT_TOTAL]
-    if partial and not backends.load(alias).capabilities.split:
+    capabilities = backends.load(alias).capabilities
+    partial = [weight for weight, _ in steps if 0 < weight < WEIGHT_TOTAL]
+    if partial and not capabilities.split:
         return (
             f"{environment.name} is served by {alias!r}, which cannot split traffic: the plan's "
             f"step of {partial[0] / 10:g} % needs that. Give it one step of 100 %"
+        )
+    copied = [shadow for _, shadow in steps if shadow]
+    if copied and not capabilities.shadow:
+        return (
+            f"{environment.name} is served by {alias!r}, which cannot copy requests: the plan's "
+            f"step with a shadow of {copied[0] / 10:g} % needs that. Leave it out"
         )
     return ""
 

@@ -100,6 +100,7 @@ def test_health_and_metadata(numeric: Running) -> None:
         "version": "3",
         "revision": "41",
         "endpoint": "flight-delay",
+        "in_flight": 0,
     }
     assert numeric.client.get("/v2/health/live").json() == {"live": True}
     assert numeric.client.get("/v2/health/ready").json()["ready"] is True

@@ -12,12 +12,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
+import yaml
 from django.conf import settings
 
 from apps.accounts.models import Team
 from apps.builds.lifecycle import BuildStatus
 from apps.builds.models import Build
+from apps.registry import services as registry
 from apps.registry.models import Model, Version
+from tests.factories.accounts import UserFactory
 
 NOW = datetime(2030, 1, 7, 12, 0, tzinfo=UTC)
 PATIENCE_SECONDS = 60.0  # the processors may be busy with something else
@@ -38,6 +41,12 @@ def until(what: str, seen: Callable[[], T | None]) -> T:
 def make_model(name: str = "flight-delay", *, team: Team | None = None) -> Model:
     team = team or Team.objects.get_or_create(slug="flights", defaults={"name": "Flights"})[0]
     return Model.objects.create(name=name, team=team, created_at=NOW)
+
+
+def put_serving(model: Model, **part: object) -> None:
+    """It puts a policy in force whose part about serving in production is this."""
+    text = yaml.safe_dump({"version": 1, "environments": {"production": {"serving": part}}})
+    registry.put_policy(model=model, text=text, actor=UserFactory.create(), now=NOW)
 
 
 def make_build(

@@ -88,8 +88,23 @@ def cluster_name(environment: str, endpoint: str, revision: int) -> str:
     return f"{environment}.{endpoint}.r{revision}"
 
 
+def doorkept(name: str, doorkeeper: Path) -> Json:
+    """It describes a revision that sleeps. Nobody checks the doorkeeper's health: while it starts
+    anew, requests are tried again instead of being refused."""
+    return _cluster(name, [doorkeeper])
+
+
 def cluster(name: str, sockets: Sequence[Path]) -> Json:
     """It describes one revision's replicas."""
+    return _cluster(name, sockets) | {
+        "ignore_health_on_host_removal": True,
+        "health_checks": [HEALTH],
+        # A single replica is never put aside: one slow request would stop all others for seconds.
+        **({"outlier_detection": OUTLIERS} if len(sockets) > 1 else {}),
+    }
+
+
+def _cluster(name: str, sockets: Sequence[Path]) -> Json:
     hosts = [{"endpoint": {"address": {"pipe": {"path": str(path)}}}} for path in sockets]
     return {
         "@type": TYPE + "envoy.config.cluster.v3.Cluster",
@@ -111,23 +126,6 @@ def cluster(name: str, sockets: Sequence[Path]) -> Json:
         },
         # No panic: sending requests to replicas that are known to be dead helps nobody.
         "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
-        "ignore_health_on_host_removal": True,
-        "health_checks": [
-            {
-                # Patient, since a replica predicts and answers this in one loop: a busy one must
-                # not be taken for a dead one. The dead are found by outlier detection at once.
-                "timeout": "3s",
-                "interval": "1s",
-                "no_traffic_interval": "1s",
-                "no_traffic_healthy_interval": "1s",
-                "unhealthy_threshold": 3,
-                "healthy_threshold": 1,
-                "initial_jitter": "0.05s",
-                "http_health_check": {"path": "/ready"},
-            }
-        ],
-        # A single replica is never put aside: one slow request would stop all others for seconds.
-        **({"outlier_detection": OUTLIERS} if len(sockets) > 1 else {}),
     }
 
 
@@ -250,6 +248,19 @@ ACCESS = {
     "caller": "%REQ(X-CALLER)%",
 }
 
+HEALTH: Json = {
+    # Patient, since a replica predicts and answers this in one loop: a busy one must not be taken
+    # for a dead one. The dead are found by outlier detection at once.
+    "timeout": "3s",
+    "interval": "1s",
+    "no_traffic_interval": "1s",
+    "no_traffic_healthy_interval": "1s",
+    "unhealthy_threshold": 3,
+    "healthy_threshold": 1,
+    "initial_jitter": "0.05s",
+    "http_health_check": {"path": "/ready"},
+}
+
 # Bridges the seconds until health checks know that a replica is dead.
 OUTLIERS: Json = {
     "split_external_local_origin_errors": True,
@@ -282,6 +293,12 @@ RETRY: Json = {
     # again; with few attempts a retry lands on it too (seen: lost requests at 5).
     "host_selection_retry_max_attempts": 50,
     "retry_back_off": {"base_interval": "0.005s", "max_interval": "0.05s"},
+}
+
+
+PATIENT: Json = {
+    "num_retries": 10,  # together some seconds, while the doorkeeper itself starts anew
+    "retry_back_off": {"base_interval": "0.1s", "max_interval": "2s"},
 }
 
 
@@ -417,7 +434,7 @@ def _to(path: str, route: Route, *, asleep: bool) -> Json:
     start = START_SECONDS if asleep else 0.0
     request, one_try = route.timeouts.request_seconds, route.timeouts.try_seconds
     # The doorkeeper gives a request back when a replica is ready, and the gateway sends it there.
-    retry = RETRY | ({"num_retries": 10} if asleep else {})
+    retry = RETRY | (PATIENT if asleep else {})
     return {
         "prefix_rewrite": path,
         "timeout": f"{request + start:g}s",

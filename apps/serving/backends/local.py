@@ -180,7 +180,7 @@ class LocalBackend:
             for revision in endpoint.revisions:
                 name = _cluster_name(endpoint, revision.id)
                 if revision.id in dozing:
-                    made[name] = envoy.cluster(name, [self._doorkeeper])
+                    made[name] = envoy.doorkept(name, self._doorkeeper)
                 elif name in named or name in old or revision.id in ready:
                     indexes = self._replicas.indexes(revision)
                     sockets = [self._replicas.socket(revision.id, index) for index in indexes]
