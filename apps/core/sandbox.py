@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from apps.core.sandbox_exec import end_left, landlock
@@ -37,10 +37,16 @@ class Limits:
     cpu_seconds: int | None = None
     open_files: int = 1024
     file_bytes: int | None = 4 << 30  # of each file it writes
+    data_bytes: int | None = None  # what it writes into, not what it only reserves
+
+    def of_data(self) -> "Limits":
+        """The same for programs that reserve more addresses than they use, as node and java do."""
+        return replace(self, memory_bytes=None, data_bytes=self.memory_bytes)
 
     def as_rlimits(self) -> dict[str, int]:
         wanted = {
             "RLIMIT_AS": self.memory_bytes,
+            "RLIMIT_DATA": self.data_bytes,
             "RLIMIT_CPU": self.cpu_seconds,
             "RLIMIT_NOFILE": self.open_files,
             "RLIMIT_FSIZE": self.file_bytes,

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Mapping
 from typing import IO, Any
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -145,7 +146,9 @@ class PolicyDetail(APIView):
     )
     def put(self, request: Request, name: str) -> Response:
         """Make this document the policy. Promotions already asked for keep the one they had."""
-        model = model_for(request.user, name, "policy.edit")
+        model = model_for(request.user, name)
+        given = request.data.get("text", "") if isinstance(request.data, Mapping) else ""
+        require(request.user, selectors.verb_to_put(model, str(given)), model)
         asked = PolicyRequestSerializer(data=request.data)
         asked.is_valid(raise_exception=True)
         assert isinstance(request.user, User)

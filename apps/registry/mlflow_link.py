@@ -153,7 +153,7 @@ def download(name: str, number: int, into: Path, *, tick: Callable[[], None] | N
         timeout_seconds=DOWNLOAD_SECONDS,
         on_tick=tick,
     )
-    if done.ok and (into / "MLmodel").is_file():
+    if done.ok and next(into.iterdir(), None) is not None:
         return
     version(name, number)  # raises when the server is down or the version is gone
     if done.killed_why:
@@ -161,7 +161,7 @@ def download(name: str, number: int, into: Path, *, tick: Callable[[], None] | N
     words = done.output_tail.strip().splitlines()
     log.warning("No artifacts of %s v%s: %s", name, number, "\n".join(words[-5:]))
     if done.returncode == 0 or not words:  # nothing went wrong, there only was nothing to fetch
-        raise NotThere("its artifact store holds no MLmodel file for it")
+        raise NotThere("its artifact store holds no file for it")
     raise NotThere(words[-1])
 
 

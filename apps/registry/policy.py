@@ -3,6 +3,7 @@
 Pure: no database. Each app reads its own part from the completed document that `parse` returns.
 """
 
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import yaml
@@ -154,6 +155,40 @@ class Document(Part):
                     f"{name}: gate {needs[0]} needs `holdout`, the data set to judge on"
                 )
         return self
+
+
+@dataclass(frozen=True)
+class Change:
+    """One value of a policy that differs between two editions; None: it is not there."""
+
+    path: str
+    was: Any
+    now: Any
+
+
+def changes(old: Any, new: Any, path: str = "") -> list[Change]:
+    """What differs between two checked documents, one line a value."""
+    if old == new:
+        return []
+    if isinstance(old, dict) and isinstance(new, dict):
+        return [
+            change
+            for key in dict.fromkeys([*old, *new])
+            for change in changes(old.get(key), new.get(key), f"{path}.{key}".lstrip("."))
+        ]
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        return [
+            change
+            for place, (one, other) in enumerate(zip(old, new, strict=True))
+            for change in changes(one, other, f"{path}.{place}")
+        ]
+    return [Change(path, old, new)]
+
+
+def is_about_serving(change: Change) -> bool:
+    """It tells whether a change is one that whoever runs the endpoints may make."""
+    parts = change.path.split(".")
+    return parts[0] == "environments" and parts[2:3] == ["serving"]
 
 
 DEFAULT_TEXT = """\

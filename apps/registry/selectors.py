@@ -33,6 +33,29 @@ def policy_of(model: Model) -> Policy:
     return model.policies.order_by("-number")[0]
 
 
+def verb_to_put(model: Model, text: str) -> str:
+    """What somebody must be allowed in order to put this policy in force.
+
+    Who runs the endpoints may change how they are served, and nothing about who decides.
+    """
+    try:
+        document = policy.parse(text).model_dump(mode="json")
+    except policy.PolicyRefused:
+        return "endpoint.configure"  # nothing will change: whoever may edit is told the mistakes
+    changed = policy.changes(policy_of(model).document, document)
+    return "endpoint.configure" if all(map(policy.is_about_serving, changed)) else "policy.edit"
+
+
+def editions(model: Model, count: int) -> list[tuple[Policy, list[policy.Change]]]:
+    """The newest editions of the policy, each with what it changed."""
+    rows = list(model.policies.select_related("author")[: count + 1])
+    before = [*rows[1:], None]
+    pairs = zip(rows, before, strict=True)
+    return [
+        (row, policy.changes(older.document, row.document) if older else []) for row, older in pairs
+    ][:count]
+
+
 def documents(models: Iterable[int]) -> dict[int, dict[str, Any]]:
     """Model -> the document of its policy in force, for many models at once."""
     newest = Policy.objects.filter(model__in=set(models)).order_by("model_id", "-number")

@@ -289,17 +289,24 @@ def confirm_alias(*, alias: Alias) -> None:
 @transaction.atomic
 def put_policy(*, model: Model, text: str, actor: User, now: datetime) -> Policy:
     """It makes `text` the model's policy. Raises: policy.PolicyRefused with every mistake."""
+    before = model.policies.order_by("-number").first()
     edition = _add_policy(model, text, actor, now)
+    changed = policy.changes(before.document if before else {}, edition.document)
     record(
         "policy.changed",
         model,
         actor=actor,
         now=now,
         model_name=model.name,
-        evidence={"number": edition.number, "document": edition.document},
+        evidence={
+            "number": edition.number,
+            "changes": {c.path: {"was": c.was, "now": c.now} for c in changed},
+            "document": edition.document,
+        },
     )
     live.publish(f"model:{model.name}")
     wake("promotions.sweep")
+    wake("serving.sweep")
     return edition
 
 

@@ -1,4 +1,4 @@
-"""Serving in the REST API: all of it reads; traffic is moved by rollouts."""
+"""Serving in the REST API; traffic is moved by rollouts."""
 
 from typing import Any
 
@@ -11,17 +11,20 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from apps.accounts.models import User
 from apps.accounts.selectors import require
 from apps.registry.models import Model
-from apps.serving import keys, selectors
+from apps.serving import keys, selectors, services
 from apps.serving.lifecycle import RevisionWish
 from apps.serving.models import Endpoint, Environment
 from apps.serving.serializers import (
+    EndpointDetailSerializer,
     EndpointSerializer,
     EnvironmentSerializer,
     RevisionKeySerializer,
     ServedQuestionSerializer,
     ServedSerializer,
+    ShadowRequestSerializer,
 )
 
 
@@ -51,13 +54,46 @@ class EndpointList(ListAPIView[Endpoint]):
 
 
 class EndpointDetail(APIView):
-    @extend_schema(operation_id="endpoints_retrieve", responses=EndpointSerializer)
+    @extend_schema(operation_id="endpoints_retrieve", responses=EndpointDetailSerializer)
     def get(self, request: Request, environment: str, name: str) -> Response:
-        """One endpoint."""
-        visible = selectors.visible_to(request.user)
-        endpoint = get_object_or_404(visible, environment__name=environment, name=name)
-        require(request.user, "view", endpoint)
-        return Response(EndpointSerializer(endpoint).data)
+        """One endpoint, with how it is served now and what it used."""
+        endpoint = endpoint_for(request, environment, name, "view")
+        return Response(_detail(endpoint))
+
+
+class Shadow(APIView):
+    @extend_schema(
+        operation_id="endpoints_shadow",
+        request=ShadowRequestSerializer,
+        responses=EndpointDetailSerializer,
+    )
+    def put(self, request: Request, environment: str, name: str) -> Response:
+        """Copy a share of all requests to these revisions. Their answers are recorded only."""
+        endpoint = endpoint_for(request, environment, name, "endpoint.configure")
+        asked = ShadowRequestSerializer(data=request.data)
+        asked.is_valid(raise_exception=True)
+        assert isinstance(request.user, User)
+        services.set_shadow(
+            endpoint=endpoint,
+            shares=selectors.by_number(endpoint, asked.validated_data["copies"]),
+            actor=request.user,
+            reason=asked.validated_data["reason"],
+            now=timezone.now(),
+        )
+        return Response(_detail(endpoint))
+
+
+def endpoint_for(request: Request, environment: str, name: str, verb: str) -> Endpoint:
+    """The endpoint that is named, if the caller may do this with it."""
+    visible = selectors.visible_to(request.user)
+    endpoint = get_object_or_404(visible, environment__name=environment, name=name)
+    require(request.user, verb, endpoint)
+    return endpoint
+
+
+def _detail(endpoint: Endpoint) -> dict[str, Any]:
+    shown: dict[str, Any] = EndpointDetailSerializer(endpoint).data
+    return shown
 
 
 class RevisionKey(APIView):
@@ -67,9 +103,7 @@ class RevisionKey(APIView):
 
         What is asked with it stands in the prediction log, and in no figure of what callers get.
         """
-        visible = selectors.visible_to(request.user)
-        endpoint = get_object_or_404(visible, environment__name=environment, name=name)
-        require(request.user, "endpoint.test", endpoint)
+        endpoint = endpoint_for(request, environment, name, "endpoint.test")
         running = endpoint.revisions.filter(wanted=RevisionWish.RUN)
         revision = get_object_or_404(running, number=number)
         answer = Response({"header": keys.HEADER, "value": keys.of(revision.pk)})

@@ -124,6 +124,10 @@ class Replica(models.Model):
     def __str__(self) -> str:
         return f"replica {self.index} of {self.revision}"
 
+    @property
+    def memory_bytes(self) -> int | None:
+        return None if self.memory_mb is None else self.memory_mb << 20
+
 
 class Usage(models.Model):
     """What an endpoint's replicas used on one day in UTC, and what `max` of them would have."""

@@ -1,12 +1,12 @@
 """Questions to serving: what is wanted where, and what served when."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from django.conf import settings
-from django.db.models import Prefetch, QuerySet
+from django.db.models import Prefetch, QuerySet, Sum
 
 from apps.accounts.selectors import Caller, teams_of
 from apps.audit import selectors as audit
@@ -20,8 +20,18 @@ from apps.serving.backends import Running, WantedEndpoint, WantedRevision
 from apps.serving.lifecycle import WEIGHT_TOTAL, RevisionWish
 from apps.serving.models import Endpoint, Environment, Revision
 
+USE_DAYS = 30
 FIRST_NEEDS_MB = 300  # of a replica that nobody has seen run yet
 MARGIN_MB = 64
+
+
+@dataclass(frozen=True)
+class Use:
+    """Replica-hours of an endpoint."""
+
+    days: int
+    replica_hours: float
+    saved_hours: float  # against as many replicas as there may be, all the time
 
 
 @dataclass(frozen=True)
@@ -39,7 +49,12 @@ def visible_to(user: Caller) -> QuerySet[Endpoint]:
         Endpoint.objects.filter(model__team__in=teams_of(user))
         .select_related("model", "environment", "stable__version__model")
         .prefetch_related(
-            Prefetch("revisions", Revision.objects.select_related("version__model", "build"))
+            Prefetch(
+                "revisions",
+                Revision.objects.select_related("version__model", "build").prefetch_related(
+                    "sighted"
+                ),
+            )
         )
         .order_by("name", "environment__order")
     )
@@ -132,6 +147,29 @@ def serving_part(endpoint: Endpoint) -> Serving:
     """How the policy in force wants this endpoint served."""
     document = registry.documents([endpoint.model_id]).get(endpoint.model_id, {})
     return serving_of(document, endpoint.environment.name)
+
+
+def by_number(endpoint: Endpoint, shares: Mapping[int, int]) -> dict[int, int]:
+    """It turns the numbers that people see into keys; a number that is none of this endpoint's
+    becomes a key that is no revision's."""
+    keys_of = dict(endpoint.revisions.filter(number__in=shares).values_list("number", "pk"))
+    return {keys_of.get(number, -number): share for number, share in shares.items()}
+
+
+def policy_number(endpoint: Endpoint) -> int | None:
+    """The edition of the policy that is in force; None: the model has none yet."""
+    newest = endpoint.model.policies.order_by("-number").first()
+    return newest.number if newest else None
+
+
+def used_lately(endpoint: Endpoint, today: date) -> Use:
+    """What the endpoint's replicas ran within the last days, today included."""
+    since = today - timedelta(days=USE_DAYS - 1)
+    sums = endpoint.usage.filter(day__gte=since).aggregate(
+        used=Sum("replica_seconds"), most=Sum("most_replica_seconds")
+    )
+    used, most = sums["used"] or 0.0, sums["most"] or 0.0
+    return Use(USE_DAYS, round(used / 3600, 3), round(max(0.0, most - used) / 3600, 3))
 
 
 def shortage(endpoint: Endpoint, replicas: int) -> str:

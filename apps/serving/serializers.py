@@ -2,9 +2,13 @@
 
 from typing import Any, ClassVar
 
+from django.utils import timezone
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from apps.serving.models import Endpoint, Environment, Revision
+from apps.serving import selectors
+from apps.serving.lifecycle import WEIGHT_TOTAL
+from apps.serving.models import Endpoint, Environment, Replica, Revision
 
 
 class EnvironmentSerializer(serializers.ModelSerializer[Environment]):
@@ -13,16 +17,27 @@ class EnvironmentSerializer(serializers.ModelSerializer[Environment]):
         fields: ClassVar = ["id", "name", "order"]
 
 
+class ReplicaSerializer(serializers.ModelSerializer[Replica]):
+    class Meta:
+        model = Replica
+        fields: ClassVar = [
+            "index", "ready", "started_at", "start_seconds", "restarts", "memory_mb", "in_flight",
+            "reason",
+        ]  # fmt: skip
+
+
 class RevisionSerializer(serializers.ModelSerializer[Revision]):
     version = serializers.IntegerField(source="version.number")
     digest = serializers.CharField(source="build.digest")
     build = serializers.IntegerField(source="build_id")
+    replicas_seen = ReplicaSerializer(many=True, source="sighted")
 
     class Meta:
         model = Revision
         fields: ClassVar = [
             "id", "number", "version", "build", "digest", "replicas", "wanted", "state",
-            "ready_replicas", "reason", "seen_at", "created_at",
+            "ready_replicas", "reason", "seen_at", "created_at", "scaled_at", "scaled_reason",
+            "most_memory_mb", "replicas_seen",
         ]  # fmt: skip
 
 
@@ -38,6 +53,11 @@ class EndpointSerializer(serializers.ModelSerializer[Endpoint]):
         allow_null=True,
         help_text="As the gateway confirmed it; null: it did not answer",
     )
+    shadow_wanted = serializers.DictField(
+        child=serializers.IntegerField(),
+        help_text="Revision id -> thousandths of all requests that are copied to it",
+    )
+    shadow_seen = serializers.DictField(child=serializers.IntegerField(), allow_null=True)
     revisions = RevisionSerializer(many=True)
 
     class Meta:
@@ -45,8 +65,50 @@ class EndpointSerializer(serializers.ModelSerializer[Endpoint]):
         fields: ClassVar = [
             "id", "name", "model", "environment", "stable", "traffic_wanted",
             "traffic_changed_at", "traffic_seen", "traffic_seen_at", "traffic_reason",
-            "revisions", "created_at",
+            "shadow_wanted", "shadow_seen", "revisions", "created_at",
         ]  # fmt: skip
+
+
+class UseSerializer(serializers.Serializer[selectors.Use]):
+    days = serializers.IntegerField()
+    replica_hours = serializers.FloatField(help_text="What its replicas ran, together")
+    saved_hours = serializers.FloatField(help_text="Less than `max` replicas all the time")
+
+
+class EndpointDetailSerializer(EndpointSerializer):
+    policy = serializers.SerializerMethodField(help_text="Edition of the model's policy in force")
+    serving = serializers.SerializerMethodField(help_text="Its part about serving, completed")
+    use = serializers.SerializerMethodField(help_text="Within the last days")
+
+    class Meta(EndpointSerializer.Meta):
+        fields: ClassVar = [*EndpointSerializer.Meta.fields, "policy", "serving", "use"]
+
+    @extend_schema_field(UseSerializer)
+    def get_use(self, endpoint: Endpoint) -> Any:
+        return UseSerializer(selectors.used_lately(endpoint, timezone.now().date())).data
+
+    def get_policy(self, endpoint: Endpoint) -> int | None:
+        return selectors.policy_number(endpoint)
+
+    def get_serving(self, endpoint: Endpoint) -> dict[str, Any]:
+        return selectors.serving_part(endpoint).model_dump(mode="json")
+
+
+class CopySerializer(serializers.Serializer[dict[str, Any]]):
+    revision = serializers.IntegerField(min_value=1, help_text="Its number on this endpoint")
+    percent = serializers.FloatField(min_value=0, max_value=100, help_text="In tenths; 0: none")
+
+
+class ShadowRequestSerializer(serializers.Serializer[dict[str, Any]]):
+    copies = CopySerializer(many=True, help_text="All that there should be; none: []")
+    reason = serializers.CharField(max_length=500)
+
+    def validate_copies(self, copies: list[dict[str, Any]]) -> dict[int, int]:
+        """Revision number -> thousandths."""
+        shares = {one["revision"]: round(one["percent"] * WEIGHT_TOTAL / 100) for one in copies}
+        if len(shares) != len(copies):
+            raise serializers.ValidationError("A revision stands here twice")
+        return shares
 
 
 class RevisionKeySerializer(serializers.Serializer[dict[str, Any]]):

@@ -4,13 +4,14 @@ from typing import Any
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
+from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from apps.accounts.selectors import may, require
 from apps.core.templatetags.formats import revision_index
 from apps.serving import examples, keys, selectors
 from apps.serving.forms import MomentForm
-from apps.serving.lifecycle import RevisionState, RevisionWish
+from apps.serving.lifecycle import WEIGHT_TOTAL, RevisionState, RevisionWish
 from apps.serving.models import Endpoint, Revision
 
 CHARTS = (("traffic", "Requests by revision"), ("errors", "Errors by revision"),
@@ -36,14 +37,16 @@ def endpoints(request: HttpRequest) -> HttpResponse:
 @login_required
 @require_safe
 def endpoint(request: HttpRequest, environment: str, name: str) -> HttpResponse:
-    rows = Endpoint.objects.select_related("model__team", "environment", "stable__version__model")
-    found = get_object_or_404(rows, environment__name=environment, name=name)
+    known = Endpoint.objects.select_related("model__team", "environment", "stable__version__model")
+    found = get_object_or_404(known, environment__name=environment, name=name)
     require(request.user, "view", found)
-    revisions = list(found.revisions.select_related("version__model", "build"))
+    rows = found.revisions.select_related("version__model", "build").prefetch_related("sighted")
+    revisions = list(rows)
     running = [r for r in revisions if r.wanted == RevisionWish.RUN
                or r.state != RevisionState.STOPPED]  # fmt: skip
     for revision in revisions:
         revision.endpoint = found
+    replicas = [replica for revision in running for replica in revision.sighted.all()]
     build = found.stable.build if found.stable else running[0].build if running else None
     context = {
         "endpoint": found,
@@ -51,7 +54,13 @@ def endpoint(request: HttpRequest, environment: str, name: str) -> HttpResponse:
         "wanted": split(found, found.traffic_wanted, revisions),
         "seen": split(found, found.traffic_seen, revisions),
         "agrees": found.traffic_seen == found.traffic_wanted,
+        "copies": copies(found, revisions),
+        "asleep": any(r.state == RevisionState.ASLEEP for r in running),
         "revisions": running,
+        "replicas": replicas,
+        "part": selectors.serving_part(found),
+        "policy_number": selectors.policy_number(found),
+        "use": selectors.used_lately(found, timezone.now().date()),
         "stopped": [revision for revision in revisions if revision not in running][:50],
         "rollouts": found.rollouts.select_related("candidate__version__model")[:10],
         "calls": examples.calls(found, build) if build else [],
@@ -62,6 +71,21 @@ def endpoint(request: HttpRequest, environment: str, name: str) -> HttpResponse:
     }
     live = request.headers.get("HX-Request")
     return render(request, "serving/_endpoint.html" if live else "serving/page.html", context)
+
+
+def copies(endpoint: Endpoint, revisions: Sequence[Revision]) -> list[dict[str, object]]:
+    """Which versions get copies of requests, and whether the gateway makes them already."""
+    seen = endpoint.shadow_seen or {}
+    numbers = {str(revision.pk): revision.version.number for revision in revisions}
+    return [
+        {
+            "version": numbers[pk],
+            "percent": share * 100 / WEIGHT_TOTAL,
+            "waits": seen.get(pk) != share,
+        }
+        for pk, share in endpoint.shadow_wanted.items()
+        if pk in numbers
+    ]
 
 
 def tries(revisions: Sequence[Revision]) -> list[tuple[Revision, str]]:

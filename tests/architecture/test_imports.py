@@ -3,7 +3,7 @@
 import grimp
 import pytest
 
-PUBLIC = {"models", "services", "selectors", "lifecycle", "policy"}
+PUBLIC = {"models", "services", "selectors", "lifecycle", "policy", "serving_policy"}
 
 
 @pytest.fixture(scope="session")

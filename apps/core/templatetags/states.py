@@ -54,6 +54,8 @@ STATES: dict[str, State] = {
     "degraded": State("degraded", "warn", "triangle-alert"),
     "failing": State("failing", "bad", "triangle-alert"),
     "unknown": State("unknown", "warn", "circle-question-mark"),
+    "asleep": State("asleep", "idle", "moon"),
+    "shadow": State("copied", "busy", "copy"),
     "stopping": State("stopping", "wait", "circle-stop"),
     "stopped": State("stopped", "idle", "power-off"),
     "unreachable": State("unreachable", "bad", "wifi-off"),

@@ -6,7 +6,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_http_methods
 
 from apps.accounts.models import User
-from apps.accounts.selectors import may
+from apps.accounts.selectors import may, require
 from apps.registry import selectors, services
 from apps.registry.forms import PolicyForm
 from apps.registry.models import Model
@@ -17,18 +17,20 @@ from apps.registry.views.models import model_for
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
 def policy(request: HttpRequest, name: str) -> HttpResponse:
-    verb = "policy.edit" if request.method == "POST" else "view"
-    model = model_for(request.user, name, verb)
+    model = model_for(request.user, name, "view")
     current = selectors.policy_of(model)
     form = PolicyForm(request.POST or None, initial={"text": current.text})
+    if request.method == "POST":
+        require(request.user, selectors.verb_to_put(model, form.data.get("text", "")), model)
     if request.method == "POST" and form.is_valid() and _put(request, model, form):
         return redirect("policy", name=model.name)
     context = {
         "model": model,
         "policy": current,
         "form": form,
-        "editions": model.policies.select_related("author")[:30],
+        "editions": selectors.editions(model, 30),
         "may_edit": may(request.user, "policy.edit", model),
+        "may_configure": may(request.user, "endpoint.configure", model),
     }
     return render(request, "registry/policy.html", context, status=422 if form.errors else 200)
 
