@@ -2,6 +2,8 @@
 
 The gateway sends such requests here. It keeps the whole request and sends it again to a replica
 when this answers 503: nothing is forwarded by us, so that a model's answers never pass through.
+What else this answers is not tried again: 502 when the model does not start, 504 when it takes too
+long.
 """
 
 import asyncio
@@ -20,6 +22,8 @@ from apps.serving.backends.envoy import START_SECONDS, WAKE
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
+Told = tuple[int, str]  # status and words
+READY: Told = (503, "A replica is ready; the request goes there")
 
 # Less than what the gateway waits for one try: its own words would be "upstream timeout".
 HELD_SECONDS = START_SECONDS - 10
@@ -32,7 +36,7 @@ class Doorkeeper:
 
     def __init__(self, on_knock: Callable[[int], None]) -> None:
         self._on_knock = on_knock
-        self._waiting: dict[int, set[asyncio.Future[str]]] = defaultdict(set)
+        self._waiting: dict[int, set[asyncio.Future[Told]]] = defaultdict(set)
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
@@ -42,11 +46,11 @@ class Doorkeeper:
 
     def open_for(self, revision: int) -> None:
         """It lets those go that wait for this revision: a replica is ready."""
-        self._tell(revision, "")
+        self._tell(revision, READY)
 
     def refuse(self, revision: int, why: str) -> None:
         """It tells those that wait for this revision why they wait in vain."""
-        self._tell(revision, why)
+        self._tell(revision, (502, why))
 
     def run(self, path: Path, stop: threading.Event) -> None:
         """It listens on the socket until it is told to stop. Not for the main thread, whose
@@ -79,15 +83,14 @@ class Doorkeeper:
             return
         if headers.get(b"x-envoy-attempt-count", b"1") != b"1":
             await asyncio.sleep(AGAIN_SECONDS)
-        why = await self._held(int(asked), receive)
-        if why is not None:
-            words = why or "A replica is ready; the request goes there"
-            await _answer(send, 503, {"error": words})
+        told = await self._held(int(asked), receive)
+        if told is not None:
+            await _answer(send, told[0], {"error": told[1]})
 
-    async def _held(self, revision: int, receive: Receive) -> str | None:
-        """Why it goes on: "" when a replica is ready; None when the caller left."""
+    async def _held(self, revision: int, receive: Receive) -> Told | None:
+        """What to answer; None when the caller left."""
         self._loop = asyncio.get_running_loop()
-        told: asyncio.Future[str] = self._loop.create_future()
+        told: asyncio.Future[Told] = self._loop.create_future()
         gone = asyncio.ensure_future(_left(receive))
         either: list[asyncio.Future[Any]] = [told, gone]
         self._waiting[revision].add(told)
@@ -98,19 +101,19 @@ class Doorkeeper:
                 return told.result()
             if gone.done():
                 return None
-            return f"The model slept and did not start within {HELD_SECONDS:g} s"
+            return 504, f"The model slept and did not start within {HELD_SECONDS:g} s"
         finally:
             self._waiting[revision].discard(told)
             gone.cancel()
 
-    def _tell(self, revision: int, why: str) -> None:
+    def _tell(self, revision: int, what: Told) -> None:
         if self._loop is None:
             return
 
         def tell() -> None:
             for held in self._waiting.pop(revision, set()):
                 if not held.done():
-                    held.set_result(why)
+                    held.set_result(what)
 
         self._loop.call_soon_threadsafe(tell)
 

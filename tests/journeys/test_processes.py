@@ -9,7 +9,7 @@ from tests.journeys.client import until
 from tests.journeys.product import Product
 from tests.journeys.test_lost_workers import children
 
-KILLED = ("web", "worker", "ticker", "beat", "collector", "gateway", "mlflow")
+KILLED = ("web", "worker", "ticker", "beat", "scaler", "collector", "gateway", "mlflow")
 
 
 def gone(product: Product, family: list[int]) -> bool | None:
@@ -41,19 +41,19 @@ def test_each_killed_process_comes_back(product: Product, model: str) -> None:
             partial(gone, product, family),
             20,
         )
-
-    def healthy() -> bool | None:
-        try:
-            return httpx.get(f"{product.stack.web_url}/health").status_code == 200 or None
-        except httpx.TransportError:
-            return None
-
-    until("pages are back", healthy, 60)
+    until("pages are back", partial(healthy, product), 60)
     until("the registry is back", lambda: registry_answers(product), 120)
     # Beat, ticker and worker did their part again when this stands built in the panel.
     number = product.log(model)
     product.version(model, number, seconds=30)
     product.build(model, "succeeded")
+
+
+def healthy(product: Product) -> bool | None:
+    try:
+        return httpx.get(f"{product.stack.web_url}/health").status_code == 200 or None
+    except httpx.TransportError:
+        return None
 
 
 def registry_answers(product: Product) -> bool | None:

@@ -153,7 +153,7 @@ def test_a_sleeper_that_does_not_start_says_why(stage: Stage) -> None:
 
         until("the request was answered", answered)
         status, _, body = asked.result()
-    assert status == 503
+    assert status == 502
     assert isinstance(body, dict)
     assert "The model does not start: Replica 0 keeps ending" in body["error"]
 

@@ -296,8 +296,10 @@ RETRY: Json = {
 }
 
 
+# For requests that wait for a start. 503 is the doorkeeper's "now", 502 and 504 are its last words.
 PATIENT: Json = {
-    "num_retries": 10,  # together some seconds, while the doorkeeper itself starts anew
+    "retry_on": "connect-failure,refused-stream,reset-before-request,reset,retriable-status-codes",
+    "num_retries": 40,  # together half a minute, while the doorkeeper itself starts anew
     "retry_back_off": {"base_interval": "0.1s", "max_interval": "2s"},
 }
 
