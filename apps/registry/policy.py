@@ -173,7 +173,7 @@ def changes(old: Any, new: Any, path: str = "") -> list[Change]:
     if isinstance(old, dict) and isinstance(new, dict):
         return [
             change
-            for key in dict.fromkeys([*old, *new])
+            for key in sorted({*old, *new})
             for change in changes(old.get(key), new.get(key), f"{path}.{key}".lstrip("."))
         ]
     if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):

@@ -138,6 +138,7 @@ def wanted(endpoints: QuerySet[Endpoint] | Sequence[Endpoint]) -> list[WantedEnd
             request_seconds=parts[endpoint.pk].limits.request_seconds,
             try_seconds=parts[endpoint.pk].limits.try_seconds,
             sticky_cookie=parts[endpoint.pk].sticky_cookie,
+            body_bytes=running_as(parts[endpoint.pk]).body_bytes,
         )
         for endpoint in rows
     ]

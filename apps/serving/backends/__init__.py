@@ -69,6 +69,7 @@ class WantedEndpoint:
     request_seconds: float = 30.0
     try_seconds: float = 10.0  # then another replica is asked
     sticky_cookie: bool = False
+    body_bytes: int = Running.body_bytes
 
     @property
     def route(self) -> str:

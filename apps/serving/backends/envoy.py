@@ -27,8 +27,9 @@ REMOVED_FROM_REQUESTS = [FORCE_KEY, SHADOW]
 WAKE = "x-wake-revision"  # tells the doorkeeper of sleeping revisions which one is asked for
 COOKIE_SECONDS = 30 * 86_400
 START_SECONDS = 120.0  # how long a request waits for a revision that has to start first
-# A request is sent again to another replica only while the gateway holds all of its body.
-HELD_BODY_BYTES = 64 << 20
+# A request is sent again to another replica only while the gateway holds all of its body; larger
+# ones are not, or a few of them at once would take its memory.
+MOST_HELD_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ class Route:
     copies: Sequence[Copy] = ()
     timeouts: Timeouts = Timeouts()
     cookie: bool = False  # browsers stay on one revision without a route key
+    body_bytes: int = 16 << 20  # more is refused by the model server
 
     @property
     def name(self) -> str:
@@ -148,7 +150,6 @@ def routes(version: str, wanted: Sequence[Route]) -> Json:
                 "name": "all",
                 "domains": ["*"],
                 "routes": listed,
-                "request_body_buffer_limit": HELD_BODY_BYTES,
                 "include_request_attempt_count": True,  # the doorkeeper sees who comes again
             }
         ],
@@ -324,6 +325,7 @@ def _forced(route: Route, matches: Sequence[tuple[Json, str]]) -> list[Json]:
             "match": match | {"headers": [_header(FORCE_KEY, {"exact": forced.key})]},
             "route": _to(path, route, asleep=forced.asleep) | {"cluster": forced.cluster},
             **_waking(forced.revision if forced.asleep else 0),
+            **_held(route),
         }
         for forced in route.forced
         for match, path in matches
@@ -378,7 +380,11 @@ def _weighted(
     }
     if route.copies:
         action["request_mirror_policies"] = [_mirror(copy) for copy in route.copies]
-    return {"name": route.name, "match": match, "route": action}
+    return {"name": route.name, "match": match, "route": action, **_held(route)}
+
+
+def _held(route: Route) -> Json:
+    return {"request_body_buffer_limit": min(route.body_bytes, MOST_HELD_BYTES)}
 
 
 def _first_visit(route: Route, targets: Sequence[Target], match: Json, path: str) -> Json:

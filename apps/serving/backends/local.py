@@ -287,6 +287,7 @@ def _routes(
                 ],
                 envoy.Timeouts(endpoint.request_seconds, endpoint.try_seconds),
                 endpoint.sticky_cookie,
+                endpoint.body_bytes,
             )
         )
     return routes, waiting
