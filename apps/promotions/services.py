@@ -122,7 +122,8 @@ def _refuse_unless_it_may_enter(
             f"{version} must have served in {rules.after} before it may enter {where}",
             "not_served_before",
         )
-    unsupported = serving.unsupported(environment, [s.weight_permille for s in rules.rollout.steps])
+    steps = [(step.weight_permille, step.shadow_permille) for step in rules.rollout.steps]
+    unsupported = serving.unsupported(environment, steps)
     if unsupported:
         raise PromotionRefused(unsupported, "plan_not_supported")
     serves = selectors.stable_build(version, environment)

@@ -19,11 +19,14 @@ from apps.rollouts.lifecycle import Phase
 from apps.rollouts.models import Rollout
 from apps.rollouts.serializers import (
     AbortSerializer,
+    AskRollbackSerializer,
+    RollbackSerializer,
     RolloutDetailSerializer,
     RolloutSerializer,
     RolloutWaitSerializer,
     StartSerializer,
 )
+from apps.serving import selectors as serving
 
 FILTERS = [
     OpenApiParameter("model", str, description="name of the model"),
@@ -111,6 +114,32 @@ class RolloutAbort(APIView):
             rollout=rollout, actor=_person(request), now=timezone.now(), **given
         )
         return _answer(aborted)
+
+
+class EndpointRollback(APIView):
+    @extend_schema(
+        operation_id="endpoints_rollback",
+        request=AskRollbackSerializer,
+        responses=RollbackSerializer,
+    )
+    def post(self, request: Request, environment: str, name: str) -> Response:
+        """All traffic at once to a version that still runs there.
+
+        The same again changes nothing and answers the same.
+        """
+        visible = serving.visible_to(request.user)
+        endpoint = get_object_or_404(visible, environment__name=environment, name=name)
+        require(request.user, "rollout.steer", endpoint)
+        given = _read(AskRollbackSerializer, request.data)
+        version = given["version"]
+        rollback = services.roll_back(
+            endpoint=endpoint,
+            to=services.revision_to(endpoint=endpoint, version=version) if version else None,
+            actor=_person(request),
+            reason=given["reason"],
+            now=timezone.now(),
+        )
+        return Response(RollbackSerializer(rollback).data)
 
 
 def _visible(request: Request, pk: int) -> Rollout:

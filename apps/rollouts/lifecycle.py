@@ -29,6 +29,7 @@ class Step:
     weight: int  # thousandths of traffic on the candidate
     hold: timedelta  # how long it must stay good there
     analysis: bool  # whether leaving it needs a passed analysis
+    shadow: int = 0  # thousandths of the requests copied to the candidate; its weight is 0 then
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Plan:
 
     steps: tuple[Step, ...]
     prepare_until: datetime  # a candidate that is not ready by then is given up
+    candidate: str = "the candidate"  # as people call it: "v3"
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class Seen:
     verdict: Verdict
     verdict_reason: str
     digest_ok: bool  # the bundle is still the one that was approved
+    shadow: int | None = 0  # thousandths copied to the candidate; None: nobody could say
 
 
 @dataclass(frozen=True)
@@ -75,4 +78,5 @@ class Decision:
     state: State
     weight: int  # thousandths of the traffic that the candidate should have from now on
     reason: str  # shown to people and written to the audit
+    shadow: int = 0  # thousandths of the requests to copy to it, whose answers nobody sees
     wake_at: datetime | None = None  # None: the next regular sweep is early enough

@@ -2,10 +2,11 @@
 
 from datetime import datetime
 
+from apps.accounts.models import User
 from apps.notifications.services import tell
 from apps.rollouts import selectors
 from apps.rollouts.lifecycle import Verdict
-from apps.rollouts.models import Rollout
+from apps.rollouts.models import Rollback, Rollout
 
 
 def rolled_back(rollout: Rollout, now: datetime) -> None:
@@ -25,6 +26,27 @@ def rolled_back(rollout: Rollout, now: datetime) -> None:
         facts=_facts(rollout),
         link_path=rollout.get_absolute_url(),
         button="See what was seen",
+        now=now,
+    )
+
+
+def taken_back(rollback: Rollback, actor: User, now: datetime) -> None:
+    """It tells the owners that a person took their version out, and why."""
+    left, to = rollback.left.version, rollback.to.version
+    environment = rollback.endpoint.environment.name
+    tell(
+        users=selectors.owners_of(rollback),
+        team_id=rollback.owning_team_id,
+        kind="endpoint.rolled_back",
+        key=f"rollback:{rollback.pk}",
+        subject=f"Rolled back: {left} in {environment}, v{to.number} serves again",
+        sentences=[
+            f"{actor} took {left} out of {environment}: {rollback.reason}",
+            f"{to} serves again; {left} gets no traffic.",
+        ],
+        facts=[],
+        link_path=rollback.endpoint.get_absolute_url(),
+        button="See what serves",
         now=now,
     )
 

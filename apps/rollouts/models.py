@@ -31,6 +31,7 @@ class Rollout(models.Model):
     candidate = models.ForeignKey(Revision, on_delete=models.PROTECT, related_name="+")
     stable = models.ForeignKey(Revision, null=True, on_delete=models.PROTECT, related_name="+")
     plan = models.JSONField()  # the policy's rollout part: steps, tolerances
+    replicas = models.PositiveSmallIntegerField(default=1)  # of the candidate, when it began
     created_at = models.DateTimeField()
 
     # What people asked for: written by services.
@@ -45,6 +46,7 @@ class Rollout(models.Model):
     step = models.PositiveSmallIntegerField(default=0)
     reached_at = models.DateTimeField(null=True)
     weight = models.PositiveSmallIntegerField(default=0)  # thousandths
+    shadow = models.PositiveSmallIntegerField(default=0)  # thousandths of requests copied to it
     reason = models.TextField(blank=True)
     cause = models.TextField(blank=True)  # why it goes back
     wake_at = models.DateTimeField(null=True)
@@ -83,6 +85,7 @@ class Rollout(models.Model):
                 weight=step["weight_permille"],
                 hold=timedelta(seconds=step["hold_seconds"]),
                 analysis=step["analysis"],
+                shadow=step.get("shadow_permille", 0),
             )
             for step in self.plan["steps"]
         ]
@@ -90,7 +93,8 @@ class Rollout(models.Model):
     @property
     def frozen(self) -> Plan:
         seconds = self.plan.get("prepare_timeout_seconds", 300)
-        return Plan(tuple(self.steps), self.created_at + timedelta(seconds=seconds))
+        until = self.created_at + timedelta(seconds=seconds)
+        return Plan(tuple(self.steps), until, f"v{self.candidate.version.number}")
 
     @property
     def keep_warm(self) -> timedelta:
@@ -131,12 +135,13 @@ class Rollout(models.Model):
             "step": state.step,
             "reached_at": state.reached_at,
             "weight": decision.weight,
+            "shadow": decision.shadow,
             "reason": decision.reason,
             "cause": state.cause,
             "wake_at": decision.wake_at,
             "evidence": evidence,
         }
-        if state != self.state or decision.weight != self.weight:
+        if (state, decision.weight, decision.shadow) != (self.state, self.weight, self.shadow):
             changes["revision"] = self.revision + 1
         if state.phase.is_final:
             changes["finished_at"] = now
@@ -175,6 +180,7 @@ class Observation(models.Model):
     phase = models.CharField(max_length=12)
     step = models.PositiveSmallIntegerField()
     weight = models.PositiveSmallIntegerField()
+    shadow = models.PositiveSmallIntegerField(default=0)
     verdict = models.CharField(max_length=10)
     reason = models.TextField()
     evidence = models.JSONField(default=dict)
@@ -184,3 +190,30 @@ class Observation(models.Model):
 
     def __str__(self) -> str:
         return self.reason
+
+
+class Rollback(models.Model):
+    """A person took all traffic back to a revision that still ran, when no rollout moved."""
+
+    endpoint = models.ForeignKey(Endpoint, on_delete=models.CASCADE, related_name="rollbacks")
+    left = models.ForeignKey(Revision, on_delete=models.PROTECT, related_name="+")
+    to = models.ForeignKey(Revision, on_delete=models.PROTECT, related_name="+")
+    # The newest rollout at that time: the order of events, whatever the clocks of machines say.
+    after = models.ForeignKey(Rollout, null=True, on_delete=models.SET_NULL, related_name="+")
+    reason = models.TextField()
+    at = models.DateTimeField()
+    keep_warm_seconds = models.FloatField(default=KEEP_WARM_SECONDS)  # the one that was left
+
+    class Meta:
+        ordering: ClassVar = ["-pk"]
+
+    def __str__(self) -> str:
+        return f"{self.endpoint} back from {self.left.version} to {self.to.version}"
+
+    @property
+    def owning_team_id(self) -> int:
+        return self.endpoint.owning_team_id
+
+    @property
+    def warm_until(self) -> datetime:
+        return self.at + timedelta(seconds=self.keep_warm_seconds)

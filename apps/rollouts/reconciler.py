@@ -58,12 +58,15 @@ def look(rollout: Rollout, now: datetime) -> tuple[Seen, Analysis | None, bool]:
         sight = None
     candidate = rollout.candidate
     weights = None if sight is None else sight.weights
+    copies = None if sight is None else sight.shadow
     ready = {} if sight is None else sight.ready
     failing = {} if sight is None else sight.failing
     analysis = _judged(rollout, now)
     seen = Seen(
         weight=None if weights is None else weights.get(candidate.pk, 0),
-        candidate_ready=ready.get(candidate.pk, 0) >= candidate.replicas,
+        shadow=_copied(rollout, copies),
+        # The scaler may have given it more since, or sent it to sleep while it was the stable one.
+        candidate_ready=ready.get(candidate.pk, 0) >= min(candidate.replicas, rollout.replicas),
         candidate_failing=failing.get(candidate.pk, ""),
         verdict=Verdict.UNCLEAR if analysis is None else analysis.verdict,
         verdict_reason="nothing to analyse yet" if analysis is None else analysis.reason,
@@ -72,6 +75,13 @@ def look(rollout: Rollout, now: datetime) -> tuple[Seen, Analysis | None, bool]:
         == rollout.promotion.version.digest,
     )
     return seen, analysis, candidate.pk in ready or candidate.pk in failing
+
+
+def _copied(rollout: Rollout, copies: dict[int, int] | None) -> int | None:
+    """Thousandths copied to the candidate; a plan that never copies asks nobody about it."""
+    if not any(step.shadow for step in rollout.steps):
+        return 0
+    return None if copies is None else copies.get(rollout.candidate_id, 0)
 
 
 def _judged(rollout: Rollout, now: datetime) -> Analysis | None:
@@ -93,7 +103,9 @@ def analyse(rollout: Rollout, now: datetime) -> Analysis | None:
         return None
     if not step.analysis:
         return None
-    candidate, stable = monitoring.compare(
+    # Callers never see answers to copies: those are compared with the stable revision's own.
+    compare = monitoring.compare_shadow if step.shadow else monitoring.compare
+    candidate, stable = compare(
         candidate=rollout.candidate, stable=rollout.stable, since=began_at, now=now
     )
     if stable is not None and step.weight == WEIGHT_TOTAL:
@@ -122,7 +134,8 @@ def act(rollout: Rollout, decision: Decision, seen: Seen, *, is_known: bool, now
     """It asks for the decided split, only where it is not what is wanted and seen already."""
     if not services.ask_for(rollout=rollout, decision=decision, now=now):
         return
-    if seen.weight == decision.weight and (is_known or Phase(rollout.phase).is_final):
+    is_there = (seen.weight, seen.shadow) == (decision.weight, decision.shadow)
+    if is_there and (is_known or Phase(rollout.phase).is_final):
         return
     try:
         serving.converge(rollout.endpoint, now)

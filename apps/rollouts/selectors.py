@@ -9,9 +9,9 @@ from apps.accounts.selectors import Caller, people_who_may, teams_of
 from apps.promotions.lifecycle import Status
 from apps.promotions.models import Promotion
 from apps.rollouts.lifecycle import Phase
-from apps.rollouts.models import Rollout
-from apps.serving.lifecycle import RevisionWish
-from apps.serving.models import Endpoint
+from apps.rollouts.models import Rollback, Rollout
+from apps.serving.lifecycle import RevisionState, RevisionWish
+from apps.serving.models import Endpoint, Revision
 
 
 def visible_to(user: Caller) -> QuerySet[Rollout]:
@@ -56,31 +56,91 @@ def step_began_at(rollout: Rollout) -> datetime | None:
     return story.order_by("pk").values_list("at", flat=True).first()
 
 
-def still_warm(now: datetime) -> list[Rollout]:
-    """Rollouts whose replaced revision was kept running long enough and carries nothing."""
-    # A revision can be replaced twice, when people went back to it: the last time counts.
-    last = Rollout.objects.order_by("stable_id", "-finished_at").distinct("stable_id")
-    ended = last.filter(phase=Phase.SUCCEEDED, stable__wanted=RevisionWish.RUN)
-    due = [
-        rollout
-        for rollout in ended.select_related("stable", "endpoint")
-        if rollout.finished_at is not None and rollout.finished_at + rollout.keep_warm <= now
+def left_long_ago(now: datetime) -> list[Revision]:
+    """Revisions that were replaced or rolled back from long enough ago, and carry nothing."""
+    rollouts = Rollout.objects.filter(phase=Phase.SUCCEEDED, stable__wanted=RevisionWish.RUN)
+    rollbacks = Rollback.objects.filter(left__wanted=RevisionWish.RUN)
+    left = [
+        (rollout.stable_id, rollout.finished_at + rollout.keep_warm)
+        for rollout in rollouts
+        if rollout.stable_id is not None and rollout.finished_at is not None
     ]
-    return [rollout for rollout in due if not _is_used(rollout.endpoint, rollout.stable_id)]
+    left += [(rollback.left_id, rollback.warm_until) for rollback in rollbacks]
+    # A revision can be left twice, when people went back to it: the last time counts.
+    until = dict(sorted(left, key=lambda one: one[1]))
+    due = [pk for pk, last in until.items() if last <= now]
+    found = Revision.objects.filter(pk__in=due).select_related("endpoint").order_by("pk")
+    return [revision for revision in found if not _is_used(revision.endpoint, revision.pk)]
 
 
-def _is_used(endpoint: Endpoint, revision_id: int | None) -> bool:
+def _is_used(endpoint: Endpoint, revision_id: int) -> bool:
     moving = Rollout.objects.moving().filter(endpoint=endpoint)
     return (
         endpoint.stable_id == revision_id
         or bool(endpoint.traffic_wanted.get(str(revision_id)))
+        or bool(endpoint.shadow_wanted.get(str(revision_id)))
         or moving.filter(stable_id=revision_id).exists()
         or moving.filter(candidate_id=revision_id).exists()
     )
 
 
+def ways_back(endpoint: Endpoint) -> list[Revision]:
+    """The revisions that still run beside the stable one, the one that it replaced first."""
+    stable = endpoint.stable
+    if stable is None:
+        return []
+    replaced = replaced_by(stable)
+    running = endpoint.revisions.filter(wanted=RevisionWish.RUN).exclude(pk=stable.pk)
+    found = running.select_related("version__model", "build").order_by("-number")
+    return sorted(found, key=lambda revision: revision != replaced)  # keeps the order otherwise
+
+
+def replaced_by(revision: Revision) -> Revision | None:
+    """What served before this revision's last rollout; None where that was nothing."""
+    rollout = brought_in(revision)
+    return None if rollout is None else rollout.stable
+
+
+def revision_of(endpoint: Endpoint, version: int) -> Revision | None:
+    """The newest revision of this version on the endpoint, one that runs before all others."""
+    found = endpoint.revisions.filter(version__number=version).select_related("version")
+    return found.order_by("wanted", "-number").first()  # "run" stands before "stop"
+
+
+def is_ready(revision: Revision) -> bool:
+    """It tells whether traffic could go there now; what sleeps is woken by the next request."""
+    return revision.ready_replicas > 0 or revision.state == RevisionState.ASLEEP
+
+
+def rollback_in_force(endpoint: Endpoint) -> Rollback | None:
+    """The rollback that made the stable revision what it is; None where a rollout did."""
+    rows = endpoint.rollbacks.select_related("left__version__model", "to__version__model")
+    last = rows.first()
+    if last is None or last.to_id != endpoint.stable_id:
+        return None
+    later = endpoint.rollouts.filter(phase=Phase.SUCCEEDED, pk__gt=last.after_id or 0)
+    return None if later.exists() else last
+
+
+def brought_in(revision: Revision) -> Rollout | None:
+    """The last rollout that made this revision the stable one."""
+    rows = with_relations(Rollout.objects.filter(phase=Phase.SUCCEEDED, candidate=revision))
+    return rows.first()
+
+
 def owners(rollout: Rollout) -> list[User]:
     """Who is told of a rollback: registrant, requester, and whoever may steer it."""
-    people = [rollout.promotion.version.registered_by, rollout.promotion.requester]
-    told = {user.pk: user for user in people_who_may("rollout.steer", rollout)}
+    promotion = rollout.promotion
+    return _told(rollout, promotion.version.registered_by, promotion.requester)
+
+
+def owners_of(rollback: Rollback) -> list[User]:
+    """The same people, for the version that was left."""
+    rollout = brought_in(rollback.left)
+    requester = None if rollout is None else rollout.promotion.requester
+    return _told(rollback, rollback.left.version.registered_by, requester)
+
+
+def _told(moved: Rollout | Rollback, *people: User | None) -> list[User]:
+    told = {user.pk: user for user in people_who_may("rollout.steer", moved)}
     return list({**told, **{user.pk: user for user in people if user is not None}}.values())

@@ -4,20 +4,27 @@ from typing import Any
 
 from rest_framework import serializers
 
-from apps.rollouts.models import Observation, Rollout
+from apps.rollouts.models import Observation, Rollback, Rollout
 
 LONGEST_WAIT_SECONDS = 60
 
 
 class ObservationSerializer(serializers.ModelSerializer[Observation]):
     weight_percent = serializers.SerializerMethodField()
+    shadow_percent = serializers.SerializerMethodField()
 
     class Meta:
         model = Observation
-        fields = ("at", "phase", "step", "weight_percent", "verdict", "reason", "evidence")
+        fields = (
+            "at", "phase", "step", "weight_percent", "shadow_percent", "verdict", "reason",
+            "evidence",
+        )  # fmt: skip
 
     def get_weight_percent(self, observation: Observation) -> float:
         return observation.weight / 10
+
+    def get_shadow_percent(self, observation: Observation) -> float:
+        return observation.shadow / 10
 
 
 class RolloutSerializer(serializers.ModelSerializer[Rollout]):
@@ -33,18 +40,24 @@ class RolloutSerializer(serializers.ModelSerializer[Rollout]):
     weight_percent = serializers.SerializerMethodField(
         help_text="share of the traffic that the candidate should have now"
     )
+    shadow_percent = serializers.SerializerMethodField(
+        help_text="share of the requests that should be copied to it now; nobody sees its answers"
+    )
 
     class Meta:
         model = Rollout
         fields = (
             "id", "model", "environment", "version", "stable_version", "promotion", "digest",
-            "phase", "step", "weight_percent", "reason", "cause", "pause_wanted", "abort_wanted",
-            "abort_reason", "plan", "evidence", "revision", "created_at", "reached_at",
-            "finished_at",
+            "phase", "step", "weight_percent", "shadow_percent", "reason", "cause",
+            "pause_wanted", "abort_wanted", "abort_reason", "plan", "evidence", "revision",
+            "created_at", "reached_at", "finished_at",
         )  # fmt: skip
 
     def get_weight_percent(self, rollout: Rollout) -> float:
         return rollout.weight / 10
+
+    def get_shadow_percent(self, rollout: Rollout) -> float:
+        return rollout.shadow / 10
 
 
 class RolloutDetailSerializer(RolloutSerializer):
@@ -60,6 +73,33 @@ class StartSerializer(serializers.Serializer[dict[str, Any]]):
 
 class AbortSerializer(serializers.Serializer[dict[str, Any]]):
     reason = serializers.CharField(required=False, allow_blank=True, default="", max_length=2000)
+
+
+class AskRollbackSerializer(serializers.Serializer[dict[str, Any]]):
+    version = serializers.IntegerField(
+        required=False,
+        min_value=1,
+        max_value=2_147_483_647,
+        default=None,
+        help_text="one that still runs there; without it, the one that was replaced last",
+    )
+    reason = serializers.CharField(max_length=2000, help_text="the owners are told")
+
+
+class RollbackSerializer(serializers.ModelSerializer[Rollback]):
+    """All traffic of an endpoint, taken back by a person."""
+
+    model = serializers.CharField(source="endpoint.model.name")
+    environment = serializers.CharField(source="endpoint.environment.name")
+    endpoint = serializers.CharField(source="endpoint.name")
+    from_version = serializers.IntegerField(source="left.version.number")
+    to_version = serializers.IntegerField(source="to.version.number")
+
+    class Meta:
+        model = Rollback
+        fields = (
+            "id", "model", "environment", "endpoint", "from_version", "to_version", "reason", "at",
+        )  # fmt: skip
 
 
 class RolloutWaitSerializer(serializers.Serializer[dict[str, Any]]):

@@ -17,12 +17,13 @@ from apps.promotions.models import Promotion
 from apps.registry import services as registry
 from apps.rollouts import mails, selectors
 from apps.rollouts.analysis import Analysis
-from apps.rollouts.decide import percent
+from apps.rollouts.decide import share
 from apps.rollouts.lifecycle import Decision, Phase
-from apps.rollouts.models import Observation, Rollout
+from apps.rollouts.models import KEEP_WARM_SECONDS, Observation, Rollback, Rollout
+from apps.serving import selectors as served
 from apps.serving import services as serving
-from apps.serving.lifecycle import WEIGHT_TOTAL
-from apps.serving.models import Endpoint
+from apps.serving.lifecycle import WEIGHT_TOTAL, RevisionWish
+from apps.serving.models import Endpoint, Revision
 
 log = logging.getLogger(__name__)
 
@@ -70,18 +71,15 @@ def _start(promotion: Promotion, actor: User | None, now: datetime) -> Rollout:
     if endpoint.stable_id is None:
         # Nothing to split with: the share that the candidate does not get would be lost.
         plan["steps"] = plan["steps"][-1:]
-    candidate = serving.deploy(
-        endpoint=endpoint,
-        build=promotion.build,
-        replicas=promotion.policy.get("replicas", 1),
-        now=now,
-    )
+    replicas = _width(endpoint, now)
+    candidate = serving.deploy(endpoint=endpoint, build=promotion.build, replicas=replicas, now=now)
     rollout = Rollout.objects.create(
         endpoint=endpoint,
         promotion=promotion,
         candidate=candidate,
         stable=endpoint.stable,
         plan=plan,
+        replicas=replicas,
         reason="Waiting for the candidate's replicas to be ready",
         created_at=now,
     )
@@ -90,6 +88,12 @@ def _start(promotion: Promotion, actor: User | None, now: datetime) -> Rollout:
     _publish(rollout)
     wake("rollouts.sweep")
     return rollout
+
+
+def _width(endpoint: Endpoint, now: datetime) -> int:
+    """As many replicas as it will need with all traffic, by the policy that is in force now."""
+    floor = served.serving_part(endpoint).scaling.floor(now)
+    return max(1, floor, endpoint.stable.replicas if endpoint.stable is not None else 0)
 
 
 def start_due(*, now: datetime) -> None:
@@ -163,11 +167,12 @@ def settle(
     False, and nothing written: a person or another worker wrote since the row was read, or the
     lease has run out.
     """
-    came_from = (Phase(rollout.phase), rollout.step, rollout.weight)
+    came_from = (Phase(rollout.phase), rollout.step, rollout.weight, rollout.shadow)
     evidence = analysis.evidence() if analysis is not None else rollout.evidence
     if not rollout.record(decision, evidence=evidence, now=now):
         return False
-    is_news = came_from != (decision.state.phase, decision.state.step, decision.weight)
+    state = decision.state
+    is_news = came_from != (state.phase, state.step, decision.weight, decision.shadow)
     verdict = str(analysis.verdict) if analysis is not None else ""
     if is_news or _verdict_changed(rollout, verdict):
         _observe(rollout, verdict, evidence, now)
@@ -182,7 +187,7 @@ def settle(
 
 @transaction.atomic
 def ask_for(*, rollout: Rollout, decision: Decision, now: datetime) -> bool:
-    """It asks for the split that was decided, unless it is wanted already.
+    """It asks for the split and the copies that were decided, unless they are wanted already.
 
     False, and nothing asked for: the lease has run out or is another worker's.
     """
@@ -199,7 +204,16 @@ def ask_for(*, rollout: Rollout, decision: Decision, now: datetime) -> bool:
             reason=decision.reason,
             now=now,
         )
+    _ask_for_copies(rollout, decision.shadow, decision.reason, now)
     return True
+
+
+def _ask_for_copies(rollout: Rollout, shadow: int, reason: str, now: datetime) -> None:
+    copies = {rollout.candidate_id: shadow} if shadow else {}
+    if rollout.endpoint.shadow_wanted != {str(pk): part for pk, part in copies.items()}:
+        serving.set_shadow(
+            endpoint=rollout.endpoint, shares=copies, actor=None, reason=reason, now=now
+        )
 
 
 def _ended(rollout: Rollout, now: datetime) -> None:
@@ -221,6 +235,7 @@ def _ended(rollout: Rollout, now: datetime) -> None:
             reason=rollout.reason,
             now=now,
         )
+        _ask_for_copies(rollout, 0, rollout.reason, now)
         serving.retire(revision=rollout.candidate, now=now)
         mails.rolled_back(rollout, now)
     if phase.is_final:
@@ -238,11 +253,144 @@ def weights_for(rollout: Rollout, weight: int) -> dict[int, int]:
     return {pk: share for pk, share in split.items() if share}
 
 
+def revision_to(*, endpoint: Endpoint, version: int) -> Revision:
+    """The revision that `roll_back` would go to for a version. Raises: RolloutRefused."""
+    found = selectors.revision_of(endpoint, version)
+    if found is None:
+        raise RolloutRefused(
+            f"v{version} never ran in {endpoint.environment.name}; request a promotion of it",
+            "revision_unknown",
+        )
+    return found
+
+
 def retire_replaced(*, now: datetime) -> None:
     """It stops revisions that were replaced long enough ago; until then going back is quick."""
-    for rollout in selectors.still_warm(now):
-        assert rollout.stable is not None
-        serving.retire(revision=rollout.stable, now=now)
+    for revision in selectors.left_long_ago(now):
+        try:
+            serving.retire(revision=revision, now=now)
+        except Refused as needed:  # somebody went back to it at this moment
+            log.info("%s stays: %s", revision, needed.message)
+
+
+def roll_back(
+    *, endpoint: Endpoint, to: Revision | None = None, actor: User, reason: str, now: datetime
+) -> Rollback:
+    """It takes all traffic at once to a revision that still runs.
+
+    Without `to`: to the one that the stable revision replaced. Where somebody was quicker, their
+    rollback is returned and nothing changes. Raises: RolloutRefused (reason_missing,
+    endpoint_busy, nothing_serves, already_serving, revision_unknown, no_way_back, not_ready).
+    """
+    if not reason.strip():
+        raise RolloutRefused("Say why it is rolled back: its owners are told", "reason_missing")
+    with transaction.atomic():
+        rollback = _roll_back(endpoint, to, actor, reason.strip(), now)
+    try:
+        serving.converge(rollback.endpoint, now)
+    except Unavailable as down:  # what is wanted is written; the sweep makes it so
+        log.warning("%s is not in force yet: %s", rollback, down.message)
+    return rollback
+
+
+def _roll_back(
+    endpoint: Endpoint, to: Revision | None, actor: User, reason: str, now: datetime
+) -> Rollback:
+    held = Endpoint.objects.select_for_update().get(pk=endpoint.pk)
+    busy = Rollout.objects.moving().filter(endpoint=held).first()
+    if busy is not None:
+        raise RolloutRefused(
+            f"The {busy} still moves; abort it, which takes all traffic back", "endpoint_busy"
+        )
+    last = selectors.rollback_in_force(held)
+    if last is not None and (to is None or to.pk == last.to_id):
+        return last  # a second click must not go back a second time
+    if held.stable is None:
+        raise RolloutRefused(
+            f"Nothing serves {held} that could be rolled back; request a promotion of the version "
+            "that should serve",
+            "nothing_serves",
+        )
+    target = _way_back(held, held.stable, to)
+    serving.set_traffic(
+        endpoint=held, weights={target.pk: WEIGHT_TOTAL}, actor=actor, reason=reason, now=now
+    )
+    left, brought = held.stable, selectors.brought_in(held.stable)
+    serving.set_stable(endpoint=held, revision=target, now=now)
+    registry.set_alias(
+        model=held.model, name=held.environment.name, number=target.version.number, now=now
+    )
+    rollback = Rollback.objects.create(
+        endpoint=held,
+        left=left,
+        to=target,
+        after=held.rollouts.first(),
+        reason=reason,
+        at=now,
+        keep_warm_seconds=brought.keep_warm.total_seconds() if brought else KEEP_WARM_SECONDS,
+    )
+    _tell_of(rollback, actor, now)
+    return rollback
+
+
+def _way_back(endpoint: Endpoint, stable: Revision, to: Revision | None) -> Revision:
+    """The revision to go back to. Raises: RolloutRefused, saying how to get there instead."""
+    where = endpoint.environment.name
+    target = selectors.replaced_by(stable) if to is None else to
+    if target is None:
+        raise RolloutRefused(
+            f"Nothing served {endpoint} before {stable.version}; request a promotion of the "
+            "version that should serve",
+            "no_way_back",
+        )
+    if target.endpoint_id != endpoint.pk:
+        raise RolloutRefused(f"{target} is not one of {endpoint}", "revision_unknown")
+    if target.pk == stable.pk:
+        raise RolloutRefused(f"{stable.version} serves in {where} already", "already_serving")
+    target.refresh_from_db()  # only now is it held
+    if target.wanted != RevisionWish.RUN:
+        raise RolloutRefused(
+            f"{target.version} no longer runs in {where}; request a promotion of "
+            f"v{target.version.number} instead",
+            "no_way_back",
+        )
+    if not selectors.is_ready(target):
+        raise RolloutRefused(
+            f"{target.version} is not ready in {where}: it is {target.state}"
+            f"{f' ({target.reason})' if target.reason else ''}; try again when it is",
+            "not_ready",
+        )
+    return target
+
+
+def _tell_of(rollback: Rollback, actor: User, now: datetime) -> None:
+    endpoint, left, to = rollback.endpoint, rollback.left, rollback.to
+    record(
+        "endpoint.rolled_back",
+        endpoint,
+        actor=actor,
+        now=now,
+        model_name=endpoint.model.name,
+        environment=endpoint.environment.name,
+        reason=rollback.reason,
+        evidence={
+            "from_version": left.version.number,
+            "to_version": to.version.number,
+            "from_revision": left.pk,
+            "to_revision": to.pk,
+            "digest": to.build.digest,
+        },
+    )
+    mails.taken_back(rollback, actor, now)
+    for topic in (
+        f"endpoint:{endpoint.pk}",
+        f"model:{endpoint.model.name}",
+        f"version:{left.version_id}",
+        f"version:{to.version_id}",
+        "home:all",
+    ):
+        live.publish(topic)
+    wake("promotions.sweep")  # what was compared with the one that was left is out of date
 
 
 def _verdict_changed(rollout: Rollout, verdict: str) -> bool:
@@ -257,6 +405,7 @@ def _observe(rollout: Rollout, verdict: str, evidence: dict[str, Any], now: date
         phase=rollout.phase,
         step=rollout.step,
         weight=rollout.weight,
+        shadow=rollout.shadow,
         verdict=verdict,
         reason=rollout.reason,
         evidence=evidence,
@@ -280,7 +429,7 @@ def _audit(rollout: Rollout, verb: str, actor: User | None, now: datetime, reaso
             "promotion": rollout.promotion_id,
             "revision": rollout.candidate_id,
             "step": rollout.step,
-            "share": percent(rollout.weight),
+            "share": share(rollout.weight, rollout.shadow),
             "cause": rollout.cause,
             "analysis": rollout.evidence,
         },

@@ -9,6 +9,11 @@ urlpatterns: list[URLPattern] = [
     path("rollouts/<int:pk>/resume", views.resume, name="rollout-resume"),
     path("rollouts/<int:pk>/abort", views.abort, name="rollout-abort"),
     path("endpoints/<slug:environment>/<slug:name>/health", views.health, name="endpoint-health"),
+    path(
+        "endpoints/<slug:environment>/<slug:name>/rollback",
+        views.rollback,
+        name="endpoint-rollback",
+    ),
 ]
 api_urlpatterns: list[URLPattern] = [
     path("rollouts", api.RolloutList.as_view(), name="api-rollouts"),
@@ -16,4 +21,9 @@ api_urlpatterns: list[URLPattern] = [
     path("rollouts/<int:pk>/pause", api.RolloutPause.as_view(), name="api-rollout-pause"),
     path("rollouts/<int:pk>/resume", api.RolloutResume.as_view(), name="api-rollout-resume"),
     path("rollouts/<int:pk>/abort", api.RolloutAbort.as_view(), name="api-rollout-abort"),
+    path(
+        "endpoints/<slug:environment>/<slug:name>/rollback",
+        api.EndpointRollback.as_view(),
+        name="api-endpoint-rollback",
+    ),
 ]

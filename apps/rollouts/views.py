@@ -8,13 +8,14 @@ from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
-from django.views.decorators.http import require_POST, require_safe
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from apps.accounts.models import User
 from apps.accounts.selectors import may, require
 from apps.core.templatetags.formats import format_duration, revision_index
 from apps.monitoring import selectors as monitoring
 from apps.rollouts import selectors, services, tiles
+from apps.rollouts.decide import percent, share
 from apps.rollouts.lifecycle import Phase
 from apps.rollouts.models import Rollout
 from apps.serving.lifecycle import WEIGHT_TOTAL, RevisionWish
@@ -48,7 +49,7 @@ def rollout(request: HttpRequest, pk: int) -> HttpResponse:
     found = _rollout(request, pk, "view")
     story = list(found.observations.all())
     for line in story:
-        line.share = line.weight / WEIGHT_TOTAL  # type: ignore[attr-defined]
+        line.share = share(line.weight, line.shadow)  # type: ignore[attr-defined]
     now, seen = timezone.now(), _seen(found)
     until = found.finished_at or now
     since = max(found.created_at, until - RECENT)
@@ -58,6 +59,8 @@ def rollout(request: HttpRequest, pk: int) -> HttpResponse:
         "parts": _parts(found, found.weight),
         "seen": seen,
         "seen_share": None if seen is None else seen / WEIGHT_TOTAL,
+        "copied": percent(found.shadow) if found.shadow else "",
+        "copied_seen": _copied_seen(found),
         "charts": CHARTS,
         **_windows(found, until),
         "steps": _steps(found, story),
@@ -119,6 +122,49 @@ def health(request: HttpRequest, environment: str, name: str) -> HttpResponse:
     return render(request, "rollouts/_health.html", context)
 
 
+@login_required
+@require_http_methods(["GET", "HEAD", "POST"])
+def rollback(request: HttpRequest, environment: str, name: str) -> HttpResponse:
+    """The way back from what serves: a part of the endpoint's page, and the verb itself."""
+    rows = Endpoint.objects.select_related("model", "environment", "stable__version__model")
+    endpoint = get_object_or_404(rows, environment__name=environment, name=name)
+    if request.method != "POST":
+        require(request.user, "view", endpoint)
+        return render(request, "rollouts/_rollback.html", _way_back(request, endpoint))
+    require(request.user, "rollout.steer", endpoint)
+    assert isinstance(request.user, User)
+    done = services.roll_back(
+        endpoint=endpoint,
+        to=_asked_for(request, endpoint),
+        actor=request.user,
+        reason=request.POST.get("reason", "")[:2000],
+        now=timezone.now(),
+    )
+    messages.success(request, f"v{done.to.version.number} takes all traffic again")
+    return redirect(endpoint)
+
+
+def _asked_for(request: HttpRequest, endpoint: Endpoint) -> Revision | None:
+    """The revision of the version that the page named, so that a click means what it said."""
+    version = request.POST.get("version", "")
+    if not (version.isascii() and version.isdigit()):
+        return None
+    return services.revision_to(endpoint=endpoint, version=int(version[:9]))
+
+
+def _way_back(request: HttpRequest, endpoint: Endpoint) -> dict[str, object]:
+    ways = selectors.ways_back(endpoint)
+    return {
+        "endpoint": endpoint,
+        "ways": [way for way in ways if selectors.is_ready(way)],
+        "unready": [way for way in ways if not selectors.is_ready(way)],
+        "replaced": selectors.replaced_by(endpoint.stable) if endpoint.stable else None,
+        "moving": Rollout.objects.moving().filter(endpoint=endpoint).first(),
+        "last": selectors.rollback_in_force(endpoint),
+        "may_steer": may(request.user, "rollout.steer", endpoint),
+    }
+
+
 def _rollout(request: HttpRequest, pk: int, verb: str) -> Rollout:
     found = get_object_or_404(selectors.with_relations(Rollout.objects.all()), pk=pk)
     require(request.user, verb, found)
@@ -142,6 +188,12 @@ def _seen(rollout: Rollout) -> int | None:
     return None if reported is None else int(reported.get(str(rollout.candidate_id), 0))
 
 
+def _copied_seen(rollout: Rollout) -> str:
+    """What the gateway last reported to be copied, in words; "" when it did not answer."""
+    reported = rollout.endpoint.shadow_seen
+    return "" if reported is None else percent(int(reported.get(str(rollout.candidate_id), 0)))
+
+
 def _steps(rollout: Rollout, story: list[Any]) -> list[dict[str, object]]:
     """The plan as a timeline, each step with when its share was first asked for."""
     phase = Phase(rollout.phase)
@@ -160,7 +212,11 @@ def _steps(rollout: Rollout, story: list[Any]) -> list[dict[str, object]]:
             state = "reverted" if place == rollout.step and phase.is_final else "ahead"
         held = f"holds {format_duration(step.hold)}" if step.hold else "goes on at once"
         note = f"{held}, {'needs a passed analysis' if step.analysis else 'without analysis'}"
-        label = f"{step.weight / 10:g} % of traffic"
+        label = f"{percent(step.weight)} of traffic"
+        if step.shadow:
+            label = f"{percent(step.shadow)} of requests copied"
+        elif not step.weight:
+            label = "Runs without traffic"
         shown.append({"label": label, "state": state, "note": note, "at": began.get(place)})
     return shown
 

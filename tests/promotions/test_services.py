@@ -53,7 +53,8 @@ def test_a_request_freezes_the_policy_and_starts_the_checks(cast: Cast, now: dat
     assert (promotion.status, promotion.reason) == (Status.CHECKING, "Its checks run")
     assert (promotion.digest, promotion.policy_number) == (build.digest, 1)
     assert promotion.policy["rollout"]["steps"][0] == {
-        "weight": 10.0, "hold_seconds": 60.0, "analysis": True, "weight_permille": 100,
+        "weight": 10.0, "shadow": 0.0, "hold_seconds": 60.0, "analysis": True,
+        "weight_permille": 100, "shadow_permille": 0,
     }  # fmt: skip
     run = promotion.validation
     assert run is not None

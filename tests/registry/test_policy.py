@@ -25,6 +25,16 @@ def gate(words: str) -> str:
     return f"{{holdout: h, environments: {{s: {{gates: [{{{words}}}]}}}}}}"
 
 
+SMALLER = "environments.s.rollout: each step's share must be larger than the one before"
+
+
+def quiet(*steps: str) -> str:
+    """Steps without weight, unless they name one, and then everything."""
+    zero = [step if "weight" in step else f"weight: 0, {step}" for step in steps]
+    listed = ", ".join(f"{{{step}}}" for step in [*zero, "weight: 100"])
+    return f"{{environments: {{s: {{rollout: {{steps: [{listed}]}}}}}}}}"
+
+
 def steps(*weights: object) -> str:
     listed = ", ".join(f"{{weight: {weight}}}" for weight in weights)
     return f"{{environments: {{s: {{rollout: {{steps: [{listed}]}}}}}}}}"
@@ -64,8 +74,12 @@ def steps(*weights: object) -> str:
             MISTAKES + "production: `after` names stagign, which is not among `environments`",
         ),
         (
-            "{environments: {s: {replicas: 0}}}",
-            MISTAKES + "environments.s.replicas: Input should be greater than or equal to 1",
+            "{environments: {s: {replicas: 2}}}",
+            MISTAKES + "environments.s.replicas: Extra inputs are not permitted",
+        ),
+        (
+            "{environments: {s: {serving: {scaling: {min: 3, max: 2}}}}}",
+            MISTAKES + "environments.s.serving.scaling: max must be at least min",
         ),
         (gate("gate: metric_threshold, metric: roc_auc"), MISTAKES + LIMIT),
         (
@@ -114,13 +128,34 @@ def steps(*weights: object) -> str:
         ),
         (
             steps(50, 10, 100),
-            MISTAKES + "environments.s.rollout: each step's weight must be larger than the one"
-            " before",
+            MISTAKES + SMALLER,
         ),
         (
             steps(10.01, 10.04, 100),  # both are 100 thousandths
-            MISTAKES + "environments.s.rollout: each step's weight must be larger than the one"
-            " before",
+            MISTAKES + SMALLER,
+        ),
+        (
+            quiet("shadow: 50", "shadow: 20"),
+            MISTAKES + SMALLER,
+        ),
+        (
+            quiet("shadow: 50", "analysis: false"),  # the dark comes before the shadow
+            MISTAKES + SMALLER,
+        ),
+        (
+            quiet("shadow: 101"),
+            MISTAKES + "environments.s.rollout.steps.0.shadow: Input should be less than or equal"
+            " to 100",
+        ),
+        (
+            quiet("weight: 10, shadow: 50"),
+            MISTAKES + "environments.s.rollout.steps.0: a step has a weight or a shadow share;"
+            " shadow steps have weight 0",
+        ),
+        (
+            quiet("hold_seconds: 60"),
+            MISTAKES + "environments.s.rollout.steps.0: at weight 0 nothing is asked: give it a"
+            " shadow share, or no analysis",
         ),
         (
             steps(10, 50),
@@ -128,9 +163,8 @@ def steps(*weights: object) -> str:
         ),
         (
             steps(0.04, 101),
-            MISTAKES + "environments.s.rollout.steps.0.weight: Input should be greater than or"
-            " equal to 0.1; environments.s.rollout.steps.1.weight: Input should be less than or"
-            " equal to 100",
+            MISTAKES + "environments.s.rollout.steps.0: weights are counted in tenths of a percent;"
+            " environments.s.rollout.steps.1.weight: Input should be less than or equal to 100",
         ),
         (
             "{environments: {s: {rollout: {tolerances: {alpha: 0.5, latency_ratio: .inf}}}}}",
@@ -181,7 +215,7 @@ def test_it_is_completed_with_defaults() -> None:
                 },
                 "rollout": {
                     "steps": [
-                        {"weight": weight, "hold_seconds": 300.0, "analysis": True}
+                        {"weight": weight, "shadow": 0.0, "hold_seconds": 300.0, "analysis": True}
                         for weight in (10.0, 50.0, 100.0)
                     ],
                     "tolerances": {
@@ -192,7 +226,26 @@ def test_it_is_completed_with_defaults() -> None:
                     },
                     "prepare_timeout_seconds": 300.0,
                 },
-                "replicas": 1,
+                "serving": {
+                    "scaling": {
+                        "min": 1,
+                        "max": 1,
+                        "in_flight_per_replica": 4.0,
+                        "down_after_seconds": 300.0,
+                        "idle_seconds": 600.0,
+                        "scheduled": [],
+                    },
+                    "resources": {"memory_mb": 4096, "workers": 1},
+                    "limits": {"request_seconds": 30.0, "try_seconds": 10.0, "body_mb": 16.0},
+                    "batching": None,
+                    "capture": {
+                        "share": 1.0,
+                        "redact": [],
+                        "keep_days": None,
+                        "keep_gb": None,
+                    },
+                    "sticky_cookie": False,
+                },
             }
         },
     }
@@ -218,6 +271,16 @@ def test_a_plan_keeps_its_weights_in_thousandths() -> None:
 
     kept = policy.frozen_plan(document.environments["s"])["steps"]
     assert [step["weight_permille"] for step in kept] == [1, 333, 1000]
+    assert [step["shadow_permille"] for step in kept] == [0, 0, 0]
+
+
+def test_a_plan_may_begin_where_callers_notice_nothing() -> None:
+    document = policy.parse(quiet("analysis: false", "shadow: 12.5", "shadow: 100"))
+
+    kept = policy.frozen_plan(document.environments["s"])["steps"]
+    assert [(step["weight_permille"], step["shadow_permille"]) for step in kept] == [
+        (0, 0), (0, 125), (0, 1000), (1000, 0),
+    ]  # fmt: skip
 
 
 @pytest.fixture
@@ -233,13 +296,13 @@ def admin(model: Model) -> User:
 def test_editions_are_numbered_and_the_newest_is_in_force(
     model: Model, admin: User, now: datetime
 ) -> None:
-    text = "version: 1  # ours\nenvironments: {staging: {replicas: 2}}\n"
+    text = "version: 1  # ours\nenvironments: {staging: {serving: {scaling: {max: 2}}}}\n"
 
     edition = services.put_policy(model=model, text=text, actor=admin, now=now)
 
     assert (edition.number, edition.text, edition.author) == (2, text, admin)
     assert selectors.policy_of(model) == edition
-    assert selectors.document_of(model).environments["staging"].replicas == 2
+    assert selectors.document_of(model).environments["staging"].serving.scaling.max == 2
     event = Event.objects.get()
     assert (event.verb, event.actor_name, event.model_name, event.team_id) == (
         "policy.changed",
@@ -247,7 +310,7 @@ def test_editions_are_numbered_and_the_newest_is_in_force(
         "flight-delay",
         model.team_id,
     )
-    assert event.evidence == {"number": 2, "document": edition.document}
+    assert (event.evidence["number"], event.evidence["document"]) == (2, edition.document)
     assert services.put_policy(model=model, text=text, actor=admin, now=now).number == 3
 
 

@@ -24,9 +24,11 @@ class World:
     """What the backend and the gateway's rollups say; the wishes stand in the rows, as ever."""
 
     weights: dict[int, int] | None = field(default_factory=dict)
+    copies: dict[int, int] | None = field(default_factory=dict)
     ready: dict[int, int] = field(default_factory=dict)
     failing: dict[int, str] = field(default_factory=dict)
     sums: dict[int, Sums] = field(default_factory=dict)
+    copied: dict[int, Sums] = field(default_factory=dict)  # what answers to copies were like
     obeys: bool = True
     silent: bool = False
     converged: int = 0
@@ -39,13 +41,16 @@ class World:
         if self.silent:
             raise Unavailable("The supervisor does not answer")
         weights = None if self.weights is None else dict(self.weights)
-        return serving.Sight(weights, dict(self.ready), dict(self.failing))
+        copies = None if self.copies is None else dict(self.copies)
+        return serving.Sight(weights, dict(self.ready), dict(self.failing), copies)
 
     def converge(self, endpoint: Endpoint, now: datetime) -> None:
         self.converged += 1
         if self.obeys and self.weights is not None:
             endpoint.refresh_from_db()
             self.weights = {int(pk): weight for pk, weight in endpoint.traffic_wanted.items()}
+        if self.obeys and self.copies is not None:
+            self.copies = {int(pk): share for pk, share in endpoint.shadow_wanted.items()}
 
     def compare(
         self, *, candidate: Revision, stable: Revision | None, since: datetime, now: datetime
@@ -54,7 +59,15 @@ class World:
         theirs = None if stable is None else self.sums.get(stable.pk, Sums())
         return self.sums.get(candidate.pk, Sums()), theirs
 
-    def took(self, revision: Revision | None, requests: int, errors: int = 0) -> None:
+    def compare_shadow(
+        self, *, candidate: Revision, stable: Revision | None, since: datetime, now: datetime
+    ) -> tuple[Sums, Sums | None]:
+        theirs = None if stable is None else self.sums.get(stable.pk, Sums())
+        return self.copied.get(candidate.pk, Sums()), theirs
+
+    def took(
+        self, revision: Revision | None, requests: int, errors: int = 0, *, copied: bool = False
+    ) -> None:
         """This revision answered so many requests within 10 ms, and failed so many."""
         assert revision is not None
         sums = Sums(requests=requests, server_errors=errors, latency_count=requests - errors)
@@ -62,7 +75,7 @@ class World:
         sums.log_latency_sum = sum(logs)
         sums.log_latency_square_sum = sum(value**2 for value in logs)
         sums.bins[300] = sums.latency_count
-        self.sums[revision.pk] = sums
+        (self.copied if copied else self.sums)[revision.pk] = sums
 
 
 @dataclass
@@ -83,6 +96,7 @@ def set_up(monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(serving, "look", world.look)
     monkeypatch.setattr(serving, "converge", world.converge)
     monkeypatch.setattr(monitoring, "compare", world.compare)
+    monkeypatch.setattr(monitoring, "compare_shadow", world.compare_shadow)
     return world
 
 

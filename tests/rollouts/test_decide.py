@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from apps.rollouts.decide import decide, percent
+from apps.rollouts.decide import decide, percent, share
 from apps.rollouts.lifecycle import Decision, Phase, Plan, Seen, State, Step, Verdict, Wish
 
 NOON = datetime(2030, 1, 7, 12, tzinfo=UTC)
@@ -35,6 +35,19 @@ AT_LAST = State(Phase.PROGRESSING, 2, NOON)
 BAD = replace(WELL, weight=50, verdict=Verdict.FAIL, verdict_reason="errors 8.1 % against 0.2 %")
 FEW = replace(WELL, verdict=Verdict.UNCLEAR, verdict_reason="34 of 100 requests")
 GOING = "Going back, no traffic to the candidate. "
+# First in the dark, then with copies only, then with everything.
+QUIET = Plan(
+    steps=(
+        Step(0, timedelta(minutes=5), analysis=False),
+        Step(0, timedelta(minutes=10), analysis=True, shadow=500),
+        Step(1000, timedelta(0), analysis=False),
+    ),
+    prepare_until=NOON + timedelta(minutes=5),
+    candidate="v3",
+)
+COPYING = "Copying 50 % of requests to v3, nobody sees its answers"
+DARK = "v3 runs without traffic, so that people can test it"
+COPIED = replace(WELL, shadow=500)
 
 
 @pytest.mark.parametrize(
@@ -101,6 +114,60 @@ def test_what_comes_next(
     assert (decision.weight, decision.reason) == (weight, reason)
 
 
+@pytest.mark.parametrize(
+    ("state", "wish", "seen", "minutes", "phase", "step", "orders", "reason"),
+    [
+        (PREPARING, Wish(), WELL, 0, Phase.PROGRESSING, 0, (0, 0), DARK),
+        (PREPARING, Wish(), replace(WELL, shadow=None), 0, Phase.PREPARING, 0, (0, 0),
+         "Waiting for the serving backend to answer"),
+        (AT_FIRST, Wish(), WELL, 1, Phase.PROGRESSING, 0, (0, 0), DARK + ", until 12:05:00 UTC"),
+        (AT_FIRST, Wish(pause=True), WELL, 9, Phase.PAUSED, 0, (0, 0), "Paused by request at 0 %"),
+        (AT_FIRST, Wish(), replace(WELL, candidate_ready=False), 5, Phase.PROGRESSING, 0, (0, 0),
+         "Waiting at 0 %: not all replicas of the candidate are ready"),
+        (AT_FIRST, Wish(), FEW, 5, Phase.PROGRESSING, 1, (0, 500), COPYING),
+        (AT_SECOND, Wish(), WELL, 10, Phase.PROGRESSING, 1, (0, 500),
+         "Waiting for copies to reach 50 % of requests"),
+        (AT_SECOND, Wish(), replace(WELL, shadow=None), 10, Phase.PROGRESSING, 1, (0, 500),
+         "Waiting for the serving backend to answer"),
+        (AT_SECOND, Wish(), COPIED, 9, Phase.PROGRESSING, 1, (0, 500),
+         COPYING + "; watching until 12:10:00 UTC"),
+        (AT_SECOND, Wish(), replace(FEW, shadow=500), 10, Phase.PROGRESSING, 1, (0, 500),
+         "Waiting at 50 % copied: 34 of 100 requests"),
+        (AT_SECOND, Wish(pause=True), COPIED, 10, Phase.PAUSED, 1, (0, 500),
+         "Paused by request at 50 % copied"),
+        (AT_SECOND, Wish(), replace(BAD, weight=0, shadow=500), 1, Phase.REVERTING, 1, (0, 0),
+         GOING + "The analysis failed at 50 % copied: errors 8.1 % against 0.2 %"),
+        (AT_SECOND, Wish(), COPIED, 10, Phase.PROGRESSING, 2, (1000, 0), "Moving to 100 %"),
+        (AT_LAST, Wish(), replace(WELL, weight=1000, shadow=500), 1, Phase.PROGRESSING, 2,
+         (1000, 0), "Waiting for copies to reach 0 % of requests"),
+        (AT_LAST, Wish(), replace(WELL, weight=1000), 0, Phase.SUCCEEDED, 2, (1000, 0),
+         "All steps passed"),
+        (State(Phase.REVERTING, 1, None, "Aborted"), Wish(), COPIED, 0, Phase.REVERTING, 1, (0, 0),
+         GOING + "Aborted"),
+        (State(Phase.REVERTING, 1, None, "Aborted"), Wish(), replace(WELL, shadow=None), 0,
+         Phase.REVERTING, 1, (0, 0), GOING + "Aborted"),
+        (State(Phase.REVERTING, 1, None, "Aborted"), Wish(), WELL, 0, Phase.REVERTED, 1, (0, 0),
+         "Rolled back. Aborted"),
+    ],
+)  # fmt: skip
+def test_what_comes_next_without_callers_seeing_any_of_it(
+    state: State, wish: Wish, seen: Seen, minutes: int,
+    phase: Phase, step: int, orders: tuple[int, int], reason: str,
+) -> None:  # fmt: skip
+    decision = decide(QUIET, state, wish, seen, NOON + timedelta(minutes=minutes))
+
+    assert (decision.state.phase, decision.state.step) == (phase, step)
+    assert (decision.weight, decision.shadow) == orders
+    assert decision.reason == reason
+
+
+@pytest.mark.parametrize("lost", [replace(COPIED, weight=None), replace(COPIED, shadow=None)])
+def test_a_silent_backend_does_not_start_the_watch_of_copies_again(lost: Seen) -> None:
+    silent = decide(QUIET, AT_SECOND, Wish(), lost, NOON)
+
+    assert silent.state == AT_SECOND
+
+
 def test_a_silent_backend_does_not_start_the_watch_again() -> None:
     silent = decide(PLAN, AT_FIRST, Wish(), replace(WELL, weight=None), NOON)
 
@@ -120,42 +187,53 @@ def test_shares_are_written_as_people_read_them() -> None:
     assert [percent(weight) for weight in (1, 50, 125, 1000)] == [
         "0.1 %", "5 %", "12.5 %", "100 %",
     ]  # fmt: skip
+    assert [share(0, 0), share(125, 0), share(0, 500)] == ["0 %", "12.5 %", "50 % copied"]
+
+
+NOTHING = (0, 0)  # neither traffic nor copies
+WHOLE = replace(QUIET, steps=(*QUIET.steps[:2], *PLAN.steps))
+COPIES_FIRST = replace(QUIET, steps=QUIET.steps[1:])
 
 
 class RolloutUnderWeather(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now = NOON
-        self.a_new_rollout_starts()
+        self.a_new_rollout_starts(WHOLE)
 
     @precondition(lambda self: self.state.phase.is_final)
-    @rule()
-    def starts_anew(self) -> None:
-        self.a_new_rollout_starts()
+    @rule(plan=st.sampled_from([PLAN, QUIET, WHOLE, COPIES_FIRST]))
+    def starts_anew(self, plan: Plan) -> None:
+        self.a_new_rollout_starts(plan)
 
-    def a_new_rollout_starts(self) -> None:
-        self.plan = replace(PLAN, prepare_until=self.now + timedelta(minutes=5))
+    @initialize(plan=st.sampled_from([PLAN, QUIET, WHOLE, COPIES_FIRST]))
+    def starts(self, plan: Plan) -> None:
+        self.a_new_rollout_starts(plan)
+
+    def a_new_rollout_starts(self, plan: Plan) -> None:
+        self.plan = replace(plan, prepare_until=self.now + timedelta(minutes=5))
         self.state = PREPARING
         self.wish, self.seen = Wish(), replace(WELL, candidate_ready=False)
         self.answers = True
-        self.actual = self.ordered = 0
-        self.history = [0]
+        self.actual = self.ordered = NOTHING
+        self.history = [NOTHING]
 
     @rule()
     def tick(self) -> None:
-        seen = replace(self.seen, weight=self.actual if self.answers else None)
+        weight, shadow = self.actual if self.answers else (None, None)
+        seen = replace(self.seen, weight=weight, shadow=shadow)
         before = self.state
         decision = decide(self.plan, before, self.wish, seen, self.now)
         assert decision.reason
         assert decide(self.plan, before, self.wish, seen, self.now) == decision
         self.it_is_only_moved_by_what_was_seen(before, seen, decision)
-        self.state, self.ordered = decision.state, decision.weight
-        self.history.append(decision.weight)
+        self.state, self.ordered = decision.state, (decision.weight, decision.shadow)
+        self.history.append(self.ordered)
 
     def it_is_only_moved_by_what_was_seen(
         self, before: State, seen: Seen, decision: Decision
     ) -> None:
-        climbs = decision.weight > self.ordered
+        climbs = (decision.weight, decision.shadow) > self.ordered
         if climbs:
             assert not self.wish.abort
             assert not self.wish.pause
@@ -163,20 +241,22 @@ class RolloutUnderWeather(RuleBasedStateMachine):
             assert not seen.candidate_failing
             assert seen.candidate_ready
             assert seen.weight is not None, "silence was taken for a weight"
+            assert seen.shadow is not None, "silence was taken for copies"
         if decision.state.step > before.step:
             step = self.plan.steps[before.step]
             assert decision.state.step == before.step + 1
-            assert seen.weight == step.weight, "left a step it never reached"
+            assert (seen.weight, seen.shadow) == (step.weight, step.shadow), "never reached it"
             assert before.reached_at is not None or step.hold == timedelta(0)
             assert seen.verdict is Verdict.PASS or not step.analysis
         if decision.state.phase is Phase.REVERTED and before.phase is not Phase.REVERTED:
             assert before.phase is Phase.REVERTING, "zero was seen before it was ordered"
-            assert seen.weight == 0, "silence was taken for zero"
+            assert (seen.weight, seen.shadow) == NOTHING, "silence was taken for zero"
         if decision.state.phase is Phase.SUCCEEDED and before.phase is not Phase.SUCCEEDED:
-            assert seen.weight == 1000
+            assert (seen.weight, seen.shadow) == (1000, 0)
             assert seen.verdict is Verdict.PASS
         if before.phase is not Phase.PREPARING and seen.verdict is Verdict.FAIL:
-            assert decision.weight == 0 or before.phase is Phase.SUCCEEDED
+            back = (decision.weight, decision.shadow) == NOTHING
+            assert back or before.phase is Phase.SUCCEEDED
 
     @rule()
     def backend_obeys(self) -> None:
@@ -222,28 +302,33 @@ class RolloutUnderWeather(RuleBasedStateMachine):
 
     @invariant()
     def only_planned_weights_are_ever_ordered(self) -> None:
-        assert set(self.history) <= {0, *(step.weight for step in PLAN.steps)}
+        planned = {(step.weight, step.shadow) for step in self.plan.steps}
+        assert set(self.history) <= {NOTHING, *planned}
 
     @invariant()
     def once_reverting_no_traffic_ever_returns(self) -> None:
         if self.state.phase in (Phase.REVERTING, Phase.REVERTED):
-            assert self.ordered == 0
+            assert self.ordered == NOTHING
             assert self.state.cause
 
     @invariant()
-    def weight_only_climbs_until_it_drops_to_zero(self) -> None:
-        climbing = [weight for weight in self.history if weight]
+    def shares_only_climb_until_they_drop_to_zero(self) -> None:
+        climbing = [shares for shares in self.history if shares != NOTHING]
         assert climbing == sorted(climbing)
+
+    @invariant()
+    def it_never_gets_traffic_and_copies(self) -> None:
+        assert 0 in self.ordered
 
     @invariant()
     def reverted_means_seen_at_zero(self) -> None:
         if self.state.phase is Phase.REVERTED:
-            assert self.actual == 0
+            assert self.actual == NOTHING
 
     @invariant()
     def nothing_is_ordered_while_preparing(self) -> None:
         if self.state.phase is Phase.PREPARING:
-            assert self.ordered == 0
+            assert self.ordered == NOTHING
 
 
 RolloutUnderWeather.TestCase.settings = settings(
@@ -252,11 +337,13 @@ RolloutUnderWeather.TestCase.settings = settings(
 TestRolloutUnderWeather = RolloutUnderWeather.TestCase
 
 
-def test_a_healthy_rollout_finishes() -> None:
-    state, actual, now = PREPARING, 0, NOON
-    for _ in range(60):
-        decision = decide(PLAN, state, Wish(), replace(WELL, weight=actual), now)
-        state, actual = decision.state, decision.weight
+@pytest.mark.parametrize("plan", [PLAN, QUIET, WHOLE, COPIES_FIRST])
+def test_a_healthy_rollout_finishes(plan: Plan) -> None:
+    state, actual, now = PREPARING, NOTHING, NOON
+    for _ in range(90):
+        seen = replace(WELL, weight=actual[0], shadow=actual[1])
+        decision = decide(plan, state, Wish(), seen, now)
+        state, actual = decision.state, (decision.weight, decision.shadow)
         now = decision.wake_at or now + timedelta(minutes=1)
 
     assert state.phase is Phase.SUCCEEDED

@@ -21,6 +21,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('plan', models.JSONField()),
+                ('replicas', models.PositiveSmallIntegerField(default=1)),
                 ('created_at', models.DateTimeField()),
                 ('pause_wanted', models.BooleanField(default=False)),
                 ('abort_wanted', models.BooleanField(default=False)),
@@ -29,6 +30,7 @@ class Migration(migrations.Migration):
                 ('step', models.PositiveSmallIntegerField(default=0)),
                 ('reached_at', models.DateTimeField(null=True)),
                 ('weight', models.PositiveSmallIntegerField(default=0)),
+                ('shadow', models.PositiveSmallIntegerField(default=0)),
                 ('reason', models.TextField(blank=True)),
                 ('cause', models.TextField(blank=True)),
                 ('wake_at', models.DateTimeField(null=True)),
@@ -53,6 +55,7 @@ class Migration(migrations.Migration):
                 ('phase', models.CharField(max_length=12)),
                 ('step', models.PositiveSmallIntegerField()),
                 ('weight', models.PositiveSmallIntegerField()),
+                ('shadow', models.PositiveSmallIntegerField(default=0)),
                 ('verdict', models.CharField(max_length=10)),
                 ('reason', models.TextField()),
                 ('evidence', models.JSONField(default=dict)),
@@ -60,6 +63,22 @@ class Migration(migrations.Migration):
             ],
             options={
                 'ordering': ['pk'],
+            },
+        ),
+        migrations.CreateModel(
+            name='Rollback',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('reason', models.TextField()),
+                ('at', models.DateTimeField()),
+                ('keep_warm_seconds', models.FloatField(default=600)),
+                ('after', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to='rollouts.rollout')),
+                ('endpoint', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='rollbacks', to='serving.endpoint')),
+                ('left', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='serving.revision')),
+                ('to', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='serving.revision')),
+            ],
+            options={
+                'ordering': ['-pk'],
             },
         ),
         migrations.AddConstraint(
