@@ -29,6 +29,17 @@ def plain(result: Any) -> Any:
     return result
 
 
+def by_row(found: dict[str, Any]) -> Any:
+    """It gives lists by name row by row: one alone as it is, several of one length as objects."""
+    if len(found) == 1:
+        return next(iter(found.values()))
+    lengths = {len(values) if isinstance(values, list) else -1 for values in found.values()}
+    if len(lengths) != 1 or -1 in lengths:
+        return found
+    rows = zip(*found.values(), strict=True)
+    return [dict(zip(found, row, strict=True)) for row in rows]
+
+
 def _fallback(value: Any) -> Any:
     if hasattr(value, "tolist"):
         return value.tolist()

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
 from model_server import __version__
 from model_server.answers import dumps
+from model_server.batching import Batches, Batching, joins
 from model_server.capture import Capture, Record
 from model_server.errors import BadRequest, NotAllowed, NotFound, TooLarge, Unsupported
 from model_server.formats import Answer, Body, Format, Sent, Served, params, v2
@@ -18,6 +18,7 @@ from model_server.formats.scoring import Scoring
 from model_server.formats.v1 import V1
 from model_server.formats.v2 import V2
 from model_server.loading import LoadedModel
+from model_server.upstream.remote import Remote
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -74,16 +75,20 @@ class App:
         capture: Capture,
         *,
         max_body_bytes: int = MAX_BODY_BYTES,
+        batching: Batching | None = None,
     ) -> None:
         self.model = model
+        self._remote = model if isinstance(model, Remote) else None
         self.identity = identity
         self.capture = capture
         self._max_body_bytes = max_body_bytes
+        can_batch = batching and self._remote is None and joins(model.card.signature)
+        self._batches = Batches(model.call, batching) if batching and can_batch else None
         self.is_draining: Callable[[], bool] = lambda: False
         self.served = 0
         self.in_flight = 0
         self._about = Served(identity.endpoint, identity.version, model.card.predict_fn)
-        self._params = params.declared(model.card.directory)
+        self._params = model.card.params
         self._headers = [
             (b"x-model-version", identity.version.encode()),
             (b"x-revision", identity.revision.encode()),
@@ -111,7 +116,7 @@ class App:
             "/v2/health/live": lambda: (200, {"live": True}),
             "/v2/health/ready": self._ready,
             f"/v1/models/{name}": lambda: (200, {"name": name, "ready": not self.is_draining()}),
-            **{path: lambda: (200, v2.metadata(model.card, self._about)) for path in model_paths},
+            **{path: lambda: (200, self._metadata()) for path in model_paths},
             **{path + "/ready": self._ready for path in model_paths},
         }
 
@@ -146,7 +151,13 @@ class App:
                 await _receive_body(request, receive, parts, self._max_body_bytes)
                 body = self._parsed(format, request, b"".join(parts))
                 record = body.record
-                status, answer, failed = self._answer(format, body.value)
+                if self._remote is None:
+                    status, answer, failed = await self._answer(format, body.value)
+                else:
+                    sent = _sent(request, b"".join(parts))
+                    status, answer, failed = await self._remote.answer(
+                        format, sent, body, request.id, self._about
+                    )
             except BadRequest as error:
                 answer = Answer(format.error(error.status, _writable(str(error))))
                 status, failed = error.status, _named(error)
@@ -180,21 +191,23 @@ class App:
     def _parsed(self, format: Format, request: _Request, content: bytes) -> Body:
         if request.encoding not in ("", "identity"):
             raise Unsupported("the body must be sent as it is, without a content-encoding")
-        sent = Sent(content, request.content_type, request.header_length)
-        with _blaming_the_caller(f"the body cannot be read as {format.name}"):
-            return format.read(sent, self.model.card.signature)
+        with _Blaming(f"the body cannot be read as {format.name}"):
+            return format.read(_sent(request, content), self.model.card.signature)
 
-    def _answer(self, format: Format, body: Any) -> tuple[int, Answer, str]:
+    async def _answer(self, format: Format, body: Any) -> tuple[int, Answer, str]:
         if not isinstance(body, dict):
             raise BadRequest("the body must be a JSON object")
         # As a 500 it would count against the revision, and a broken client could end a canary.
-        with _blaming_the_caller(f"the body cannot be read as {format.name}"):
+        with _Blaming(f"the body cannot be read as {format.name}"):
             asked = format.parse(body, self.model.card.signature)
             params.check(self._params, asked.params)
-        with _blaming_the_caller("the input cannot be read"):
+        with _Blaming("the input cannot be read"):
             data = self.model.prepare(asked.payload)
         try:
-            result = self.model.call(data, asked.params)
+            if self._batches is None:
+                result = self.model.call(data, asked.params)
+            else:
+                result = await self._batches.call(data, asked.params)
         # A model may raise anything, and one that calls sys.exit() must not stop the server.
         except (Exception, SystemExit) as error:  # noqa: BLE001
             return _model_failed(format, error)
@@ -218,6 +231,11 @@ class App:
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": answer.content})
 
+    def _metadata(self) -> dict[str, Any]:
+        if self._remote is not None:
+            return self._remote.metadata(self._about)
+        return v2.metadata(self.model.card, self._about)
+
     def _ready(self) -> tuple[int, dict[str, Any]]:
         ready = not self.is_draining()
         return 200 if ready else 503, {
@@ -237,6 +255,10 @@ class App:
             "written": self.capture.written,
             "unknown_columns": self.model.unknown_columns,
         }
+
+
+def _sent(request: _Request, content: bytes) -> Sent:
+    return Sent(content, request.content_type, request.header_length)
 
 
 async def _receive_body(
@@ -264,14 +286,18 @@ def _model_failed(format: Format, error: BaseException) -> tuple[int, Answer, st
     return 500, Answer(format.error(500, f"the model failed: {failed}")), failed
 
 
-@contextlib.contextmanager
-def _blaming_the_caller(words: str) -> Iterator[None]:
-    try:
-        yield
-    except BadRequest:
-        raise
-    except Exception as error:  # a value that no check foresaw is still the caller's
-        raise BadRequest(f"{words}: {_named(error)}") from error
+class _Blaming:
+    """It makes a caller's mistake of a value that no check foresaw."""
+
+    def __init__(self, words: str) -> None:
+        self._words = words
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, Exception) and not isinstance(error, BadRequest):
+            raise BadRequest(f"{self._words}: {_named(error)}") from error
 
 
 def _named(error: BaseException) -> str:

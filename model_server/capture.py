@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import orjson
 
 from model_server import segments
 from model_server.log import event
+from model_server.redaction import Redaction
 
 FLUSH_SECONDS = 0.2
+TURN_SECONDS = 0.0005
 SEGMENT_SECONDS = 1.0
 SEGMENT_BYTES = 8 << 20
 MAX_RECORDS = 50_000
@@ -39,8 +42,16 @@ class Record:
     response: bytes
     error: str
 
-    def line(self) -> bytes:
-        """It writes the record as one JSON line; the bodies are spliced in, not parsed again."""
+    @property
+    def has_failed(self) -> bool:
+        """It tells whether the request got no answer that it came for."""
+        return self.status >= 400
+
+    def line(self, share: float = 1.0) -> bytes:
+        """It writes the record as one JSON line; the bodies are spliced in, not parsed again.
+
+        `share` is how likely it was that this record would be kept.
+        """
         if self.is_json:
             # JSON allows line breaks between its tokens; here they would break the line.
             request = self.request.replace(b"\n", b" ").replace(b"\r", b" ")
@@ -49,7 +60,7 @@ class Record:
             request = orjson.dumps({"raw": text})
         return (
             b'{"id":%b,"ts":%d,"status":%d,"us":%d,"format":"%b","caller":%b,"shadow":%b,'
-            b'"request":%b,"response":%b,"error":%b}\n'
+            b'"request":%b,"response":%b,"error":%b%b}\n'
         ) % (
             orjson.dumps(self.id),
             self.ts,
@@ -61,7 +72,51 @@ class Record:
             request,
             self.response,
             orjson.dumps(self.error),
+            b"" if share >= 1 else b',"share":%b' % orjson.dumps(share),
         )
+
+    def outline(self) -> bytes:
+        """It writes what sums need of a record that is not kept."""
+        return b'{"ts":%d,"status":%d,"us":%d,"shadow":%b,"kept":false}\n' % (
+            self.ts,
+            self.status,
+            self.us,
+            b"true" if self.shadow else b"false",
+        )
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """It says what of the requests is written."""
+
+    share: float = 1.0  # of those that did not fail
+    redaction: Redaction | None = None
+
+    def line(self, record: Record) -> bytes:
+        """It writes what may be read of a record later."""
+        is_whole = record.has_failed or self.share >= 1
+        if not is_whole and not is_chosen(record.id, self.share):
+            return record.outline()
+        return self._redacted(record).line(1.0 if is_whole else self.share)
+
+    def _redacted(self, record: Record) -> Record:
+        rules = self.redaction
+        if rules is None:
+            return record
+        is_v2 = record.format == "v2"
+        return replace(
+            record,
+            request=rules.request(record.request, is_json=record.is_json, is_v2=is_v2),
+            is_json=True,
+            response=rules.response(record.response, record.status),
+            error=rules.error(record.error),
+        )
+
+
+def is_chosen(request_id: str, share: float) -> bool:
+    """It chooses by the id alone, so that replicas agree, and a request with its shadow."""
+    digest = hashlib.blake2b(request_id.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") < share * 2.0**64
 
 
 class Capture:
@@ -73,11 +128,13 @@ class Capture:
         *,
         revision: str,
         replica: str,
+        keeping: Keeping = Keeping(),
         max_records: int = MAX_RECORDS,
         max_bytes: int = MAX_BYTES,
     ) -> None:
         self.dropped = 0
         self.written = 0
+        self._keeping = keeping
         self._max_records = max_records
         self._max_bytes = max_bytes
         self._pending: list[Record] = []
@@ -127,7 +184,7 @@ class Capture:
                 self._segment.append([b'{"dropped":%d,"ts":%d}\n' % (dropped, now)])
                 self._told += dropped
             if batch:
-                self._segment.append([record.line() for record in batch])
+                self._segment.append(self._lines(batch))
                 self.written += len(batch)
             if last or self._segment.is_due():
                 self._segment.seal()
@@ -138,6 +195,17 @@ class Capture:
             if not self._failing:
                 event("capture_failed", error=str(error))
             self._failing = True
+
+    def _lines(self, batch: list[Record]) -> list[bytes]:
+        lines: list[bytes] = []
+        turn = time.perf_counter()
+        for record in batch:
+            lines.append(self._keeping.line(record))
+            if time.perf_counter() - turn > TURN_SECONDS:
+                # Otherwise requests wait until the interpreter is taken away, which is 5 ms.
+                time.sleep(0)
+                turn = time.perf_counter()
+        return lines
 
 
 class _Segment:

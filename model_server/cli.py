@@ -6,6 +6,8 @@ import argparse
 import re
 from pathlib import Path
 
+MOST_WAIT_MS = 1000
+
 
 def main(arguments: list[str]) -> int:
     """It runs one command and returns the exit code."""
@@ -20,6 +22,7 @@ def main(arguments: list[str]) -> int:
 
         return predict(model=options.model, data=options.data, out=options.out, batch=options.batch)
     from model_server.app import Identity
+    from model_server.batching import Batching
     from model_server.commands.serve import serve
     from model_server.server import Manner, Place
 
@@ -36,7 +39,14 @@ def main(arguments: list[str]) -> int:
         bundle=options.bundle,
         identity=identity,
         place=place,
-        manner=Manner(max_body_bytes=options.max_body_bytes),
+        manner=Manner(
+            max_body_bytes=options.max_body_bytes,
+            batching=Batching(options.batch_rows, options.batch_wait_ms / 1000)
+            if options.batch_rows > 1
+            else None,
+            redact=tuple(options.redact),
+            capture_share=options.capture_share,
+        ),
         workers=options.workers,
     )
 
@@ -66,6 +76,10 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--replica", type=_name, default="0")
     serve.add_argument("--workers", type=_positive, default=1)
     serve.add_argument("--max-body-bytes", type=_positive, default=16 << 20)
+    serve.add_argument("--redact", action="append", default=[], metavar="COLUMN")
+    serve.add_argument("--capture-share", type=_share, default=1.0)
+    serve.add_argument("--batch-rows", type=_positive, default=1)
+    serve.add_argument("--batch-wait-ms", type=_wait, default=0.0)
     return parser
 
 
@@ -73,6 +87,21 @@ def _positive(text: str) -> int:
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError("must be at least 1")
+    return number
+
+
+def _wait(text: str) -> float:
+    milliseconds = float(text)
+    # A minute or NaN would hold every lone caller up until the gateway gives it up.
+    if not 0 <= milliseconds <= MOST_WAIT_MS:
+        raise argparse.ArgumentTypeError(f"must be 0 to {MOST_WAIT_MS}")
+    return milliseconds
+
+
+def _share(text: str) -> float:
+    number = float(text)
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError("must be from 0 to 1")
     return number
 
 

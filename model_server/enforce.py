@@ -9,6 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from model_server.errors import BadRequest, brief
 from model_server.mlmodel import Column
 from model_server.payload import Named, Payload
@@ -23,9 +26,12 @@ _YEARS = range(1678, 2262)
 
 @dataclass(frozen=True)
 class Checked:
-    """It is a payload that fits: every signature column, converted, and what was ignored."""
+    """It is a payload that fits: every signature column, converted, and what was ignored.
 
-    columns: dict[str, list[Any]]
+    A column is a list, or an array of numbers if it came as one.
+    """
+
+    columns: dict[str, Any]
     rows: int
     unknown: int
 
@@ -35,7 +41,7 @@ def enforce(columns: tuple[Column, ...], payload: Payload) -> Checked:
     named = payload if isinstance(payload, Named) else _by_position(columns, payload.values)
     if not named.rows:
         raise BadRequest("the request has no rows")
-    checked: dict[str, list[Any]] = {}
+    checked: dict[str, Any] = {}
     for column in columns:
         values = named.columns.get(column.name)
         if values is None:
@@ -47,8 +53,13 @@ def enforce(columns: tuple[Column, ...], payload: Payload) -> Checked:
     return Checked(checked, named.rows, len(named.columns) - known)
 
 
-def _by_position(columns: tuple[Column, ...], rows: list[Any]) -> Named:
+def _by_position(columns: tuple[Column, ...], rows: Any) -> Named:
     width = len(columns)
+    if isinstance(rows, np.ndarray):
+        if rows.ndim == 2 and rows.shape[1] == width:
+            named = {column.name: rows[:, place] for place, column in enumerate(columns)}
+            return Named(named, len(rows))
+        rows = rows.tolist()
     if width == 1:
         rows = [row if isinstance(row, list) else [row] for row in rows]
     for number, row in enumerate(rows):
@@ -62,7 +73,10 @@ def _by_position(columns: tuple[Column, ...], rows: list[Any]) -> Named:
     return Named(dict(zip(names, map(list, by_column), strict=True)), len(rows))
 
 
-def _checked(column: Column, values: list[Any]) -> list[Any]:
+def _checked(column: Column, values: Any) -> Any:
+    if isinstance(values, np.ndarray):
+        # What an array's type does not settle is looked at value by value, as JSON is.
+        return values if _fits(column.type, values) else _checked(column, values.tolist())
     kinds = set(map(type, values))
     check = _CHECKS.get(column.type)
     if check is None:
@@ -73,6 +87,18 @@ def _checked(column: Column, values: list[Any]) -> list[Any]:
             raise _wrong(column, values, values.index(None))
         kinds.discard(_NONE)
     return check(column, values, kinds)
+
+
+def _fits(kind: str, values: npt.NDArray[Any]) -> bool:
+    found = values.dtype.kind
+    if kind in ("double", "float"):
+        return found in "iuf"
+    if kind == "boolean":
+        return found == "b"
+    if kind in _INTEGER_BITS and found in "iu":
+        limit = 1 << _INTEGER_BITS[kind]
+        return -limit <= int(values.min()) and int(values.max()) < limit
+    return False
 
 
 def _floats(column: Column, values: list[Any], kinds: set[type]) -> list[Any]:

@@ -20,6 +20,9 @@ NUMERIC: dict[str, type[np.generic]] = {
     "integer": np.int32,
     "boolean": np.bool_,
 }
+_FLOATS = {"double", "float"}
+# None is a number that is not known.
+_NUMBERS = frozenset({float, int, type(None)})
 
 
 def is_numeric(columns: tuple[Column, ...]) -> bool:
@@ -45,19 +48,68 @@ class Matrix:
 
     def __init__(self, columns: tuple[Column, ...], dtype: type[np.generic] | None = None) -> None:
         cells = [_cell_dtype(column) for column in columns]
-        self._dtype = np.dtype(dtype) if dtype else np.result_type(*cells)
+        self.dtype = np.dtype(dtype) if dtype else np.result_type(*cells)
+        self._names = [column.name for column in columns]
+        self._takes_floats = all(column.type in _FLOATS for column in columns)
         self._narrow = [
             position
             for position, cell in enumerate(cells)
-            if cell == np.float32 and cell != self._dtype
+            if cell == np.float32 and cell != self.dtype
         ]
+
+    def at_once(self, payload: Payload) -> npt.NDArray[Any] | None:
+        """It builds rows that are plain numbers for columns that are; None means: look closely."""
+        if not self._takes_floats:
+            return None
+        if isinstance(payload, Named):
+            rows = self._rows_of(payload)
+        else:
+            rows = payload.values if self._is_plain(payload.values) else None
+        return None if rows is None else self._narrowed(np.array(rows, dtype=self.dtype))
+
+    def _rows_of(self, payload: Named) -> list[list[Any]] | None:
+        if payload.rows != 1 or len(payload.columns) != len(self._names):
+            return None
+        columns = payload.columns
+        try:
+            row = [columns[name][0] for name in self._names]
+        except KeyError:
+            return None
+        return [row] if _NUMBERS.issuperset(map(type, row)) else None
+
+    def _is_plain(self, rows: Any) -> bool:
+        width = len(self._names)
+        if isinstance(rows, np.ndarray):
+            is_table = rows.ndim == 2 and rows.shape[1] == width and len(rows) > 0
+            return is_table and rows.dtype.kind in "iuf"
+        return bool(rows) and all(
+            type(row) is list and len(row) == width and _NUMBERS.issuperset(map(type, row))
+            for row in rows
+        )
 
     def build(self, checked: Checked) -> npt.NDArray[Any]:
         """It fills the array at once and rounds the columns declared with less precision."""
-        matrix = np.array([*checked.columns.values()], dtype=self._dtype).T
+        matrix = np.array([*checked.columns.values()], dtype=self.dtype).T
+        return np.ascontiguousarray(self._narrowed(matrix))
+
+    def _narrowed(self, matrix: npt.NDArray[Any]) -> npt.NDArray[Any]:
         if self._narrow:
             matrix[:, self._narrow] = matrix[:, self._narrow].astype(np.float32)
-        return np.ascontiguousarray(matrix)
+        return matrix
+
+
+class Reordered:
+    """It builds the columns in the order that the model was fitted with, not the signature's."""
+
+    def __init__(self, names: list[str], form: Form) -> None:
+        self.dtype: np.dtype[Any] | None = getattr(form, "dtype", None)
+        self._names = names
+        self._form = form
+
+    def build(self, checked: Checked) -> Any:
+        """It picks the columns by name."""
+        columns = {name: checked.columns[name] for name in self._names}
+        return self._form.build(Checked(columns, checked.rows, checked.unknown))
 
 
 class Vectors:
@@ -92,8 +144,10 @@ class Frame:
         """It turns named columns into a DataFrame as they are, for a model without signature."""
         return self._pandas.DataFrame(payload.columns)
 
-    def _series(self, name: str, values: list[Any]) -> Any:
+    def _series(self, name: str, values: Any) -> Any:
         column = self._columns[name]
+        if isinstance(values, np.ndarray):
+            return values.astype(NUMERIC[column.type])
         if column.type in NUMERIC:
             if column.type == "boolean" and None in values:
                 return np.array(values, dtype=object)
@@ -163,7 +217,7 @@ def _array(tensor: Tensor, values: Any) -> npt.NDArray[Any]:
         raise BadRequest(f"{label} must have shape {list(shape)}, got {list(raw.shape)}")
     if not _holds(wanted, raw):
         raise BadRequest(f"{label} must be {tensor.dtype}, got other values")
-    return raw.astype(wanted)
+    return raw.astype(wanted, copy=False)
 
 
 def _holds(wanted: np.dtype[Any], raw: npt.NDArray[Any]) -> bool:

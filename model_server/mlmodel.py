@@ -33,14 +33,22 @@ class Tensor:
 
 
 @dataclass(frozen=True)
+class Param:
+    """It is one declared parameter; a type that MLflow does not call a scalar is not checked."""
+
+    name: str
+    type: str
+    is_list: bool = False
+
+
+@dataclass(frozen=True)
 class Signature:
-    """It is what a model declares: columns or tensors in, the same out, and its parameters."""
+    """It is what a model declares: columns or tensors in, and the same out."""
 
     columns: tuple[Column, ...]
     tensors: tuple[Tensor, ...]
     inputs: list[dict[str, Any]]
     outputs: list[dict[str, Any]]
-    params: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,7 @@ class ModelCard:
     flavors: dict[str, dict[str, Any]]
     signature: Signature | None
     example_info: dict[str, Any] = field(default_factory=dict)
+    params: tuple[Param, ...] = ()
 
     @property
     def pyfunc(self) -> dict[str, Any]:
@@ -61,6 +70,11 @@ class ModelCard:
     def predict_fn(self) -> str:
         """It is the method that answers requests, as the author chose when logging."""
         return str(self.pyfunc.get("predict_fn") or "predict")
+
+    @property
+    def platform(self) -> str:
+        """It is what V2 metadata calls the kind of model."""
+        return "mlflow-" + ("sklearn" if "sklearn" in self.flavors else "pyfunc")
 
     def example(self) -> dict[str, Any] | None:
         """It finds the saved input example and returns it as a scoring request, or None."""
@@ -92,15 +106,18 @@ def read(directory: Path) -> ModelCard:
         raise NotLoadable(f"the MLmodel file is not YAML: {error}") from error
     if not isinstance(content, dict) or not isinstance(content.get("flavors"), dict):
         raise NotLoadable("the MLmodel file names no flavors")
+    signature = content.get("signature")
     return ModelCard(
         directory=directory,
         flavors=content["flavors"],
-        signature=_signature(content.get("signature")),
+        signature=read_signature(signature),
         example_info=content.get("saved_input_example_info") or {},
+        params=_params(signature),
     )
 
 
-def _signature(raw: Any) -> Signature | None:
+def read_signature(raw: Any) -> Signature | None:
+    """It reads inputs and outputs, each a list or the JSON of one."""
     if not isinstance(raw, dict) or not raw.get("inputs"):
         return None
     inputs = _specs(raw.get("inputs"))
@@ -109,8 +126,20 @@ def _signature(raw: Any) -> Signature | None:
     # MLflow writes one nameless column of any type where it could not infer a schema.
     if tensors or (len(columns) == 1 and columns[0].type == "any" and not inputs[0].get("name")):
         columns = ()
-    params = tuple(str(spec.get("name")) for spec in _specs(raw.get("params")))
-    return Signature(columns, tensors, inputs, _specs(raw.get("outputs")), params)
+    return Signature(columns, tensors, inputs, _specs(raw.get("outputs")))
+
+
+def _params(signature: Any) -> tuple[Param, ...]:
+    # A model may declare parameters and no inputs.
+    raw = signature.get("params") if isinstance(signature, dict) else None
+    return tuple(
+        Param(
+            str(spec.get("name")),
+            str(spec.get("type") or spec.get("dtype")),
+            is_list=spec.get("shape") is not None,
+        )
+        for spec in _specs(raw)
+    )
 
 
 def _specs(raw: Any) -> list[dict[str, Any]]:

@@ -13,10 +13,10 @@ from model_server.errors import BadRequest, brief
 class Named:
     """It is values by column name, each column as long as the request has rows.
 
-    A column is a list; for a model of tensors, or of no signature, it may be an array.
+    A column is a list, or an array if it came in binary.
     """
 
-    columns: dict[str, list[Any]]
+    columns: dict[str, Any]
     rows: int
 
 
@@ -24,7 +24,12 @@ class Named:
 class Positional:
     """It is rows without names, to be read in the order of the signature: a list or an array."""
 
-    values: list[Any]
+    values: Any
+
+    @property
+    def rows(self) -> int:
+        """It is how many there are."""
+        return len(self.values)
 
 
 Payload = Named | Positional

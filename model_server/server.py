@@ -15,12 +15,16 @@ from typing import NoReturn
 import uvicorn
 
 from model_server.app import MAX_BODY_BYTES, App, Identity
+from model_server.batching import Batching
 from model_server.bundle import Bundle
-from model_server.capture import Capture
+from model_server.capture import Capture, Keeping
 from model_server.errors import described
-from model_server.loading import LoadedModel, example_payload, load
+from model_server.loading import LoadedModel
 from model_server.log import event
+from model_server.mlmodel import ModelCard
+from model_server.opening import open_model
 from model_server.protocol import Protocol
+from model_server.redaction import Redaction
 
 DRAIN_SECONDS = 20
 # The gateway closes idle connections; if this side did, it would cut off a request on its way.
@@ -56,6 +60,14 @@ class Manner:
     """It says how a server treats requests, whatever the model."""
 
     max_body_bytes: int = MAX_BODY_BYTES
+    batching: Batching | None = None
+    redact: tuple[str, ...] = ()
+    capture_share: float = 1.0
+
+    def keeping(self, card: ModelCard) -> Keeping:
+        """It says what is kept of requests for this model."""
+        hide = Redaction(self.redact, card.signature, card.params) if self.redact else None
+        return Keeping(self.capture_share, hide)
 
 
 def run(
@@ -68,17 +80,35 @@ def run(
     """It loads the model, warms it up, serves until SIGTERM, and returns the exit code."""
     leave_on_stop()
     try:
-        model = load(bundle.model)
+        model = open_model(bundle.model, identity.endpoint)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - loading runs the model's own code
         event("model_not_loaded", **described(error, stage="load"))
         return 1
     warm_up(model)
-    capture = Capture(place.spool, revision=identity.revision, replica=identity.replica)
-    app = App(model, identity, capture, max_body_bytes=manner.max_body_bytes)
+    capture = Capture(
+        place.spool,
+        revision=identity.revision,
+        replica=identity.replica,
+        keeping=manner.keeping(model.card),
+    )
+    app = App(
+        model,
+        identity,
+        capture,
+        max_body_bytes=manner.max_body_bytes,
+        batching=manner.batching,
+    )
     server = uvicorn.Server(_config(app))
     app.is_draining = lambda: server.should_exit
 
+    ended: list[int] = []
+
     def stop(number: int, frame: FrameType | None) -> None:
+        server.should_exit = True
+
+    def on_end(words: str, code: int) -> None:
+        event("command_ended", error=words, code=code)
+        ended.append(code)
         server.should_exit = True
 
     # Uvicorn raises the signal again at its end, to the handlers that stood here before.
@@ -88,6 +118,7 @@ def run(
     # What is loaded stays; walking over it in every collection would cost tens of milliseconds.
     gc.freeze()
     capture.start()
+    model.watch(on_end)
     bound = shared or bind(place.socket, listen=True)
     inode = place.socket.stat().st_ino
     event("serving", socket=place.socket.name, loader=model.loader, pid=os.getpid())
@@ -95,10 +126,12 @@ def run(
         server.run(sockets=[bound])
     finally:
         capture.close()
+        model.close()
         if shared is None:
             unlink_own(place.socket, inode)
     event("stopped", served=app.served, dropped=capture.dropped, written=capture.written)
-    return 0
+    # Whoever supervises this process starts it again, and with it the command.
+    return 1 if ended else 0
 
 
 def leave_on_stop() -> None:
@@ -109,10 +142,7 @@ def leave_on_stop() -> None:
 def warm_up(model: LoadedModel) -> None:
     """It answers the saved input example once, so that no caller pays for first-time work."""
     try:
-        example = example_payload(model.card)
-        if example is not None:
-            payload, params = example
-            model.call(model.prepare(payload), params)
+        model.answer_example()
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a bad example is no reason to be down
         event("warm_up_failed", **described(error, stage="example"))
 

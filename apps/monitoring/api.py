@@ -81,7 +81,6 @@ class Summary(APIView):
                 "rate": seen[revision.pk].requests / seconds,
                 "client_errors": seen[revision.pk].client_errors,
                 "server_errors": seen[revision.pk].server_errors,
-                "shadows": seen[revision.pk].shadows,
                 "error_rate": seen[revision.pk].error_rate,
                 "p50_ms": seen[revision.pk].p50_ms,
                 "p95_ms": seen[revision.pk].p95_ms,

@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 
 from apps.core import live
 from apps.monitoring import places, segments
-from apps.monitoring.services import gateway, leftovers, log_files
+from apps.monitoring.services import gateway, leftovers, log_files, retention
 from apps.monitoring.services import segments as counting
 from apps.monitoring.services.segments import Found
 
@@ -29,6 +29,7 @@ BATCH_SEGMENTS = 64
 BATCH_BYTES = 64 << 20
 RECHECK_SECONDS = 10.0
 SUMMARY_SECONDS = 60.0
+EXPIRY_SECONDS = 60.0
 BETWEEN_ANNOUNCEMENTS_SECONDS = 1.0
 
 
@@ -44,6 +45,7 @@ class Collector:
         self._clock = clock
         self._known: set[str] = set()  # counted and still in the spool; only spares questions
         self._checked_at = clock()
+        self._expired_at = clock()
         self._announce = _Announcements(clock)
         self._nowhere: Counter[str] = Counter()
         self._shut: dict[int, str] = {}  # revision -> why its spool cannot be listed
@@ -77,7 +79,13 @@ class Collector:
         """
         busy = False
         failed: list[Exception] = []
-        for step in (self.tidy, self.count_segments, self.count_gateway, self.write_log_files):
+        for step in (
+            self.tidy,
+            self.count_segments,
+            self.count_gateway,
+            self.write_log_files,
+            self.expire,
+        ):
             try:
                 busy = step() or busy
             except (IntegrityError, gateway.PositionMoved, log_files.AlreadyLogged) as late:
@@ -150,6 +158,14 @@ class Collector:
         for endpoint in log_files.due(now=self._now()):
             rows = log_files.write(endpoint=endpoint, now=self._now())
             log.info("Wrote %d rows of %s into the prediction log", rows, endpoint)
+        return False
+
+    def expire(self) -> bool:
+        """It removes what has been kept long enough."""
+        if self._clock() - self._expired_at >= EXPIRY_SECONDS:
+            self._expired_at = self._clock()
+            retention.limit_rejected()
+            retention.expire(now=self._now())
         return False
 
     def _sum_up(self) -> None:

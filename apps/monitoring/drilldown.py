@@ -18,6 +18,14 @@ MOST_ROWS = 20
 
 def in_files(paths: Sequence[Path], request_id: str) -> list[dict[str, Any]]:
     """It searches Parquet files of the log."""
+    try:
+        return _in_files(paths, request_id)
+    except duckdb.IOException:
+        # The time of one was over between the look at it and the reading.
+        return _in_files(paths, request_id)
+
+
+def _in_files(paths: Sequence[Path], request_id: str) -> list[dict[str, Any]]:
     files = [str(path) for path in paths if path.exists()]
     if not files:
         return []
@@ -25,7 +33,8 @@ def in_files(paths: Sequence[Path], request_id: str) -> list[dict[str, Any]]:
         cursor = connection.execute(
             # As a number, since DuckDB hands out times with a zone only through another package.
             'select * replace (epoch_us("at") as "at")'
-            " from read_parquet(?, hive_partitioning = false) where id = ? limit ?",
+            " from read_parquet(?, hive_partitioning = false, union_by_name = true)"
+            " where id = ? limit ?",
             [files, request_id, MOST_ROWS],
         )
         names = [column[0] for column in cursor.description or []]
@@ -73,6 +82,7 @@ def _row(segment: segments.Segment, place: int, revision: int, version: int) -> 
         "status": segment.status[place],
         "latency_us": segment.latency_us[place],
         "shadow": segment.shadow[place],
+        "share": segment.share[place],
         **texts,
         "request": orjson.loads(texts["request"]),
         "response": orjson.loads(texts["response"]),

@@ -46,12 +46,14 @@ class Rollup(models.Model):
     """What one revision did in one short span of time, as sums that merge exactly.
 
     From the gateway's log: what callers got, with the answers that no model server gave.
-    From the model servers' capture: what the model itself took, shadows included.
+    From the model servers' capture: what the model itself took, for callers and, apart from that,
+    for copies of requests whose answers reach nobody.
     """
 
     class From(models.TextChoices):
         GATEWAY = "gateway"
         SERVER = "server"
+        SHADOW = "shadow"
 
     revision = models.ForeignKey(Revision, on_delete=models.CASCADE, related_name="rollups")
     origin = models.CharField(max_length=10, choices=From)
@@ -60,7 +62,6 @@ class Rollup(models.Model):
     requests = models.PositiveBigIntegerField(default=0)
     client_errors = models.PositiveBigIntegerField(default=0)  # 4xx: the caller's
     server_errors = models.PositiveBigIntegerField(default=0)  # 5xx and no answer: ours
-    shadows = models.PositiveBigIntegerField(default=0)
     # Of requests answered 2xx: what an error took says nothing about speed.
     latency_count = models.PositiveBigIntegerField(default=0)
     log_latency_sum = models.FloatField(default=0)  # natural log of milliseconds
@@ -76,6 +77,20 @@ class Rollup(models.Model):
 
     def __str__(self) -> str:
         return f"{self.revision_id} {self.at:%H:%M:%S} +{self.width_seconds}s"
+
+
+class Expired(models.Model):
+    """What was removed from an endpoint's log and stands in no audit event yet."""
+
+    endpoint = models.OneToOneField(Endpoint, on_delete=models.CASCADE, related_name="+")
+    files = models.PositiveIntegerField(default=0)
+    rows = models.PositiveBigIntegerField(default=0)
+    size_bytes = models.PositiveBigIntegerField(default=0)
+    last_at = models.DateTimeField()  # of the newest row
+    told_at = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return f"{self.rows} rows of endpoint {self.endpoint_id}"
 
 
 class TailPosition(models.Model):

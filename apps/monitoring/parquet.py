@@ -27,6 +27,9 @@ SCHEMA = pa.schema(
         pa.field("request", pa.string()),  # JSON
         pa.field("response", pa.string()),  # JSON
         pa.field("error", pa.string()),
+        # How likely it was that the row would be kept; failures always are, so theirs is 1. Sums
+        # over all requests weigh each row by 1 / share.
+        pa.field("share", pa.float64(), nullable=False),
     ]
 )
 SUFFIX = ".parquet"
@@ -51,6 +54,7 @@ def batch(segment: Segment, *, revision: int, version: int) -> pa.RecordBatch:
         requests,
         responses,
         errors,
+        segment.share,
     ]
     arrays = [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)]
     return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)

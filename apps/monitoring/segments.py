@@ -46,6 +46,7 @@ class Unreadable(Exception):
 class Segment:
     """What one file holds: one place a record in each list.
 
+    Read for its sums it has all requests, read whole those of which more than the outline was kept.
     Lists of plain values and not of records: a hundred thousand nested records cost ten times
     the memory, and the garbage collector's walks through them most of the time.
     """
@@ -55,13 +56,15 @@ class Segment:
     latency_us: list[int] = field(default_factory=list)
     shadow: list[bool] = field(default_factory=list)
     id: list[str] = field(default_factory=list)
+    share: list[float] = field(default_factory=list)
     texts: list[tuple[str, str, str, str, str]] = field(default_factory=list)  # as in TEXTS
     dropped: int = 0  # what the server said it could not keep
     torn: int = 0  # lines that are not records, or of another time
+    rows: int = 0  # what belongs into the log
 
     @property
-    def rows(self) -> int:
-        return len(self.at_us)
+    def is_empty(self) -> bool:
+        return not self.at_us
 
     def answers(self) -> Answers:
         return Answers(
@@ -165,21 +168,34 @@ def _take(line: bytes, segment: Segment, written_us: int, whole: bool) -> None:
         return
     if not isinstance(record, dict):
         segment.torn += 1
-    elif _is_record(record, written_us):
-        _add(record, segment, whole)
+    elif _is_counted(record, written_us):
+        if record.get("kept") is not False:
+            _keep(record, segment, whole)
+        elif not whole:
+            _count(record, segment)
     elif type(record.get("dropped")) is int and 0 <= record["dropped"] <= MOST_DROPPED:
         segment.dropped = min(segment.dropped + record["dropped"], MOST_DROPPED)
     else:
         segment.torn += 1
 
 
-def _add(record: dict[str, Any], segment: Segment, whole: bool) -> None:
+def _count(record: dict[str, Any], segment: Segment) -> None:
     segment.at_us.append(record["ts"])
     segment.status.append(record["status"])
     segment.latency_us.append(record["us"])
     segment.shadow.append(record["shadow"])
+
+
+def _keep(record: dict[str, Any], segment: Segment, whole: bool) -> None:
+    share = record.get("share", 1.0)
+    if not (isinstance(record.get("id"), str) and type(share) in (int, float) and 0 < share <= 1):
+        segment.torn += 1
+        return
+    _count(record, segment)
+    segment.rows += 1
     if whole:
         segment.id.append(record["id"])
+        segment.share.append(float(share))
         segment.texts.append(
             (
                 _text(record.get("format")),
@@ -195,7 +211,7 @@ def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _is_record(record: dict[str, Any], written_us: int) -> bool:
+def _is_counted(record: dict[str, Any], written_us: int) -> bool:
     at, status, us = record.get("ts"), record.get("status"), record.get("us")
     return (
         type(at) is int
@@ -206,5 +222,4 @@ def _is_record(record: dict[str, Any], written_us: int) -> bool:
         and type(us) is int
         and 0 <= us < LONGEST_US
         and type(record.get("shadow")) is bool
-        and isinstance(record.get("id"), str)
     )

@@ -17,7 +17,7 @@ from apps.serving.models import Endpoint, Revision
 MOST_BUCKETS = 2_000
 MOST_FILES = 5_000
 _COLUMNS = (
-    "revision_id", "at", "requests", "client_errors", "server_errors", "shadows", "latency_count",
+    "revision_id", "at", "requests", "client_errors", "server_errors", "latency_count",
     "log_latency_sum", "log_latency_square_sum", "latency_bins",
 )  # fmt: skip
 
@@ -44,18 +44,22 @@ def compare(
     Only spans that began at or after `since` count: the span in which a step was reached holds
     requests from before it.
     """
-    pks = [revision.pk for revision in (candidate, stable) if revision is not None]
-    rows = Rollup.objects.filter(
-        revision__in=pks,
-        origin=Rollup.From.GATEWAY,
-        width_seconds=WIDTH_SECONDS,
-        at__gte=since,
-        at__lte=now,
-    )
-    found = _by_revision(rows)
     return (
-        found.get(candidate.pk, Sums()),
-        None if stable is None else found.get(stable.pk, Sums()),
+        _sum(candidate, Rollup.From.GATEWAY, since, now),
+        None if stable is None else _sum(stable, Rollup.From.GATEWAY, since, now),
+    )
+
+
+def compare_shadow(
+    *, candidate: Revision, stable: Revision | None, since: datetime, now: datetime
+) -> tuple[Sums, Sums | None]:
+    """It sums what the candidate did with copies of requests, and the stable one with requests.
+
+    Both as the model servers saw them, since no caller waits for a copy. Spans as in `compare`.
+    """
+    return (
+        _sum(candidate, Rollup.From.SHADOW, since, now),
+        None if stable is None else _sum(stable, Rollup.From.SERVER, since, now),
     )
 
 
@@ -152,6 +156,17 @@ def _of(
         at__gte=since,
         at__lt=until,
     )
+
+
+def _sum(revision: Revision, origin: Rollup.From, since: datetime, now: datetime) -> Sums:
+    rows = Rollup.objects.filter(
+        revision=revision,
+        origin=origin,
+        width_seconds=WIDTH_SECONDS,
+        at__gte=since,
+        at__lte=now,
+    )
+    return _by_revision(rows).get(revision.pk, Sums())
 
 
 def _by_revision(rows: QuerySet[Rollup]) -> dict[int, Sums]:

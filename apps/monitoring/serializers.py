@@ -14,7 +14,8 @@ class WindowSerializer(serializers.Serializer[dict[str, Any]]):
     origin = serializers.ChoiceField(
         choices=Rollup.From.choices,
         default=Rollup.From.GATEWAY,
-        help_text="What callers got (gateway), or what the model itself did, shadows included",
+        help_text="What callers got (gateway), or what the model itself did for them (server) "
+        "and for copies of requests, whose answers reach nobody (shadow)",
     )
 
 
@@ -46,7 +47,6 @@ class RevisionSummarySerializer(serializers.Serializer[dict[str, Any]]):
     rate = serializers.FloatField(help_text="Requests a second")
     client_errors = serializers.IntegerField()
     server_errors = serializers.IntegerField()
-    shadows = serializers.IntegerField()
     error_rate = serializers.FloatField(allow_null=True)
     p50_ms = serializers.FloatField(allow_null=True)
     p95_ms = serializers.FloatField(allow_null=True)
@@ -84,6 +84,9 @@ class LoggedSerializer(serializers.Serializer[dict[str, Any]]):
     request = serializers.JSONField()
     response = serializers.JSONField()
     error = serializers.CharField()
+    share = serializers.FloatField(
+        help_text="How likely it was that this request would be kept; failures always are"
+    )
 
 
 class LogSerializer(serializers.Serializer[dict[str, Any]]):

@@ -20,7 +20,6 @@ class Sums:
     requests: int = 0
     client_errors: int = 0  # 4xx
     server_errors: int = 0  # 5xx and no answer
-    shadows: int = 0
     latency_count: int = 0
     log_latency_sum: float = 0.0  # natural logarithm of milliseconds
     log_latency_square_sum: float = 0.0
@@ -30,7 +29,6 @@ class Sums:
         self.requests += other.requests
         self.client_errors += other.client_errors
         self.server_errors += other.server_errors
-        self.shadows += other.shadows
         self.latency_count += other.latency_count
         self.log_latency_sum += other.log_latency_sum
         self.log_latency_square_sum += other.log_latency_square_sum
@@ -63,6 +61,11 @@ class Answers:
     latency_us: Ints
     shadow: npt.NDArray[np.bool_]
 
+    def where(self, chosen: npt.NDArray[np.bool_]) -> "Answers":
+        return Answers(
+            self.at_us[chosen], self.status[chosen], self.latency_us[chosen], self.shadow[chosen]
+        )
+
 
 def by_span(answers: Answers) -> Iterator[tuple[int, Sums]]:
     """It gives the sums of each span that has requests, with the span's start in epoch seconds.
@@ -79,11 +82,11 @@ def by_span(answers: Answers) -> Iterator[tuple[int, Sums]]:
         here = order[start:end]
         yield (
             int(span) * WIDTH_SECONDS,
-            _sums(answers.status[here], answers.latency_us[here], answers.shadow[here]),
+            _sums(answers.status[here], answers.latency_us[here]),
         )
 
 
-def _sums(status: Ints, latency_us: Ints, shadow: npt.NDArray[np.bool_]) -> Sums:
+def _sums(status: Ints, latency_us: Ints) -> Sums:
     # No answer takes at least a microsecond; zero is a clock's resolution and has no logarithm.
     answered = np.maximum(latency_us[(status >= 200) & (status < 300)], 1)
     logarithms = np.log(answered / 1000.0)
@@ -91,7 +94,6 @@ def _sums(status: Ints, latency_us: Ints, shadow: npt.NDArray[np.bool_]) -> Sums
         requests=int(status.size),
         client_errors=int(((status >= 400) & (status < 500)).sum()),
         server_errors=int(((status >= 500) | (status < 100)).sum()),
-        shadows=int(shadow.sum()),
         latency_count=int(answered.size),
         log_latency_sum=float(logarithms.sum()),
         log_latency_square_sum=float((logarithms**2).sum()),

@@ -11,7 +11,7 @@ import orjson
 from model_server import reports
 from model_server.answers import plain
 from model_server.errors import BadRequest, described
-from model_server.loading import load
+from model_server.opening import open_model
 from model_server.payload import Named, from_split
 
 
@@ -24,9 +24,9 @@ def predict(*, model: Path, data: Path, out: Path, batch: int) -> int:
         "seconds": None,
         "error": None,
     }
-    stage = "load"
+    stage, loaded = "load", None
     try:
-        loaded = load(model)
+        loaded = open_model(model)
         stage = "data"
         table = from_split(orjson.loads(data.read_bytes()))
         stage = "predict"
@@ -49,6 +49,9 @@ def predict(*, model: Path, data: Path, out: Path, batch: int) -> int:
         report["error"] = described(error, stage=stage)
         reports.write(out, report)
         return 1
+    finally:
+        if loaded is not None:
+            loaded.close()
 
 
 def _part(table: Named, first: int, count: int) -> Named:

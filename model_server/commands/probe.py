@@ -10,8 +10,8 @@ from typing import Any
 from model_server import reports
 from model_server.answers import plain
 from model_server.errors import described
-from model_server.loading import LoadedModel, example_payload, load
-from model_server.payload import Named
+from model_server.loading import LoadedModel
+from model_server.opening import open_model
 
 SHOWN_PREDICTIONS = 5
 
@@ -27,10 +27,10 @@ def probe(*, model: Path, out: Path) -> int:
         "example": None,
         "error": None,
     }
-    stage = "load"
+    stage, loaded = "load", None
     start = time.perf_counter()
     try:
-        loaded = load(model)
+        loaded = open_model(model)
         report["load_seconds"] = round(time.perf_counter() - start, 4)
         report["loader"] = loaded.loader
         signature = loaded.card.signature
@@ -46,17 +46,18 @@ def probe(*, model: Path, out: Path) -> int:
         report["error"] = described(error, stage=stage)
         reports.write(out, report)
         return 1
+    finally:
+        if loaded is not None:
+            loaded.close()
 
 
 def _example(loaded: LoadedModel) -> dict[str, Any]:
-    found = example_payload(loaded.card)
+    start = time.perf_counter()
+    found = loaded.answer_example()
+    seconds = round(time.perf_counter() - start, 6)
     if found is None:
         return {"found": False, "rows": 0, "seconds": 0.0, "predictions": []}
-    payload, params = found
-    start = time.perf_counter()
-    result = loaded.call(loaded.prepare(payload), params)
-    seconds = round(time.perf_counter() - start, 6)
+    rows, result = found
     predictions = plain(result)
     shown = predictions[:SHOWN_PREDICTIONS] if isinstance(predictions, list) else [predictions]
-    rows = payload.rows if isinstance(payload, Named) else len(payload.values)
     return {"found": True, "rows": rows, "seconds": seconds, "predictions": shown}

@@ -5,36 +5,13 @@ Source: mlflow.models.utils._enforce_params_schema, 3.17.2.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from model_server.errors import BadRequest, brief
-
-
-@dataclass(frozen=True)
-class Param:
-    """It is one declared parameter; a type that MLflow does not call a scalar is not checked."""
-
-    name: str
-    type: str
-    is_list: bool = False
-
-
-def declared(directory: Path) -> tuple[Param, ...]:
-    """It reads which parameters the model in a directory declares."""
-    try:
-        content = yaml.safe_load((directory / "MLmodel").read_bytes())
-    except (OSError, yaml.YAMLError):
-        return ()
-    raw = (content.get("signature") or {}).get("params")
-    specs = json.loads(raw) if isinstance(raw, str) else raw
-    return tuple(_param(spec) for spec in specs or () if isinstance(spec, dict))
+from model_server.mlmodel import Param
 
 
 def check(params: tuple[Param, ...], given: dict[str, Any] | None) -> None:
@@ -42,11 +19,6 @@ def check(params: tuple[Param, ...], given: dict[str, Any] | None) -> None:
     for param in params:
         if given and param.name in given:
             _check(param, given[param.name])
-
-
-def _param(spec: dict[str, Any]) -> Param:
-    kind = spec.get("type") or spec.get("dtype")
-    return Param(str(spec.get("name")), str(kind), is_list=spec.get("shape") is not None)
 
 
 def _check(param: Param, value: Any) -> None:

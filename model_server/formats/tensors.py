@@ -19,6 +19,7 @@ _KINDS: dict[str, frozenset[type]] = {
     **{f"UINT{bits}": frozenset({int, float, type(None)}) for bits in (8, 16, 32, 64)},
     **{f"FP{bits}": frozenset({int, float, type(None)}) for bits in (16, 32, 64)},
 }
+_LENGTHS = {int}
 MAX_DIMENSIONS = 32  # what every release of numpy can hold
 
 Values = list[Any] | npt.NDArray[Any]
@@ -45,6 +46,32 @@ def described(number: int, raw: Any) -> tuple[str, list[int], str]:
 
 def tensor(number: int, raw: Any) -> Tensor:
     """It checks a tensor and gives its name, its shape and its values in row order."""
+    return _plain(raw) or _checked(number, raw)
+
+
+def _plain(raw: Any) -> Tensor | None:
+    """It takes the tensor that most requests are made of: a list of numbers, in one length or two.
+
+    It returns None where a closer look is needed, which also finds the words for a refusal.
+    """
+    try:
+        name, shape, kind, data = raw["name"], raw["shape"], raw["datatype"], raw["data"]
+        if (
+            type(name) is str
+            and type(shape) is type(data) is list
+            and set(map(type, shape)) == _LENGTHS
+            and data
+            and (shape if len(shape) == 1 else [shape[0] * shape[1], *shape[2:]]) == [len(data)]
+            and min(shape) > 0
+            and _KINDS[kind].issuperset(map(type, data))
+        ):
+            return name, shape, data
+    except (KeyError, IndexError, TypeError):
+        pass
+    return None
+
+
+def _checked(number: int, raw: Any) -> Tensor:
     name, shape, kind = described(number, raw)
     data = raw.get("data")
     if isinstance(data, np.ndarray):
@@ -66,13 +93,10 @@ def tensor(number: int, raw: Any) -> Tensor:
 
 def payload(tensors: list[Tensor], signature: Signature | None) -> Payload:
     """It takes one tensor a column, or one matrix whose columns follow the signature."""
-    names = {column.name for column in signature.columns} if signature else set()
-    if names:
-        # Columns are checked value by value; arrays go on as such only where tensors are wanted.
-        tensors = [(name, shape, _listed(flat)) for name, shape, flat in tensors]
     if len(tensors) == 1:
         name, shape, flat = tensors[0]
-        is_column = name in names and _is_column(shape)
+        names = [column.name for column in signature.columns] if signature else []
+        is_column = _is_column(shape) and name in names
         is_free = not names and not (signature and signature.tensors)
         if not is_column and not (is_free and _is_column(shape)):
             return Positional(_nested(flat, shape))
@@ -113,16 +137,12 @@ def _is_column(shape: list[int]) -> bool:
     return len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)
 
 
-def _listed(values: Values) -> list[Any]:
-    if isinstance(values, list):
-        return values
-    found: list[Any] = values.tolist()
-    return found
-
-
 def _nested(flat: Values, shape: list[int]) -> Any:
     if len(shape) == 1:
         return flat
     if isinstance(flat, np.ndarray):
         return flat.reshape(shape)
+    if len(shape) == 2:
+        width = shape[1]
+        return [flat[start : start + width] for start in range(0, len(flat), width)]
     return np.array(flat, dtype=object).reshape(shape).tolist()

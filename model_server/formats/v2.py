@@ -75,7 +75,7 @@ def metadata(card: ModelCard, served: Served) -> dict[str, Any]:
     return {
         "name": served.endpoint,
         "versions": [served.version],
-        "platform": "mlflow-" + ("sklearn" if "sklearn" in card.flavors else "pyfunc"),
+        "platform": card.platform,
         "inputs": [_described(i, spec, "input") for i, spec in enumerate(signature.inputs)]
         if signature
         else [],

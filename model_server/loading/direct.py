@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from model_server import inputs
 from model_server.errors import NotLoadable
-from model_server.mlmodel import ModelCard, Signature
+from model_server.mlmodel import Column, ModelCard, Signature
 
 Call = Callable[[Any], Any]
 Array = npt.NDArray[Any]
@@ -27,6 +27,7 @@ class Direct:
     loader: str
     call: Call
     form: inputs.Form | None
+    check: Callable[[Any], None] | None = None
 
 
 def flavor(card: ModelCard, name: str) -> dict[str, Any] | None:
@@ -36,7 +37,7 @@ def flavor(card: ModelCard, name: str) -> dict[str, Any] | None:
     if not found or signature is None or card.pyfunc.get("loader_module") != f"mlflow.{name}":
         return None
     # Modules of the author may do anything, and parameters have meanings that MLflow knows.
-    if found.get("code") or card.pyfunc.get("code") or signature.params:
+    if found.get("code") or card.pyfunc.get("code") or card.params:
         return None
     return found
 
@@ -54,9 +55,44 @@ def width(signature: Signature) -> int | None:
     return None
 
 
-def matrix(signature: Signature) -> inputs.Matrix | None:
-    """It builds columns into doubles: trees split on them, and integers would lose digits."""
-    return inputs.Matrix(signature.columns, np.float64) if signature.columns else None
+def form(fitted: Sequence[str] | None, signature: Signature) -> inputs.Form | None:
+    """It reads columns by name, in whatever order they were fitted; None where names differ."""
+    columns = as_fitted(fitted, signature.columns) if fitted else signature.columns
+    if not columns:
+        return None
+    # Trees split on doubles, and integers would lose digits.
+    return by_name(inputs.Matrix(columns, np.float64), columns, signature)
+
+
+def as_fitted(fitted: Sequence[str], columns: tuple[Column, ...]) -> tuple[Column, ...] | None:
+    """It returns the columns in the order of fitting, or None where other names were fitted."""
+    known = {column.name: column for column in columns}
+    if set(fitted) != set(known) or len(fitted) != len(columns):
+        # LightGBM keeps no spaces in names.
+        known = {column.name.replace(" ", "_"): column for column in columns}
+    if set(fitted) != set(known) or len(fitted) != len(columns):
+        return None
+    return tuple(known[name] for name in fitted)
+
+
+def by_name(form: inputs.Form, columns: tuple[Column, ...], signature: Signature) -> inputs.Form:
+    """It hands columns to a form in the order of fitting; callers give them in the signature's."""
+    if columns == signature.columns:
+        return form
+    return inputs.Reordered([column.name for column in columns], form)
+
+
+def hold_to_order(fitted: Sequence[str], columns: tuple[Column, ...]) -> None:
+    """It refuses a model that reads by position what was fitted in another order."""
+    places = {name: place for place, name in enumerate(fitted)}
+    for place, column in enumerate(columns):
+        fitted_place = places.get(column.name, places.get(column.name.replace(" ", "_"), place))
+        if fitted_place != place:
+            raise NotLoadable(
+                f"column {column.name!r} is number {place + 1} in the signature, but the model was"
+                f" fitted with it as number {fitted_place + 1} and reads columns by position:"
+                " log it with a signature in the order of fitting"
+            )
 
 
 def trial_rows(columns: int) -> Array:
@@ -69,15 +105,22 @@ def trial_rows(columns: int) -> Array:
 
 
 def is_same(candidate: Call, reference: Call, rows: Array) -> bool:
-    """It tells whether both answer alike, for the table and for each row alone."""
+    """It tells whether both answer alike, bit by bit, for the table and for each row alone."""
     try:
         for part in (rows, *(rows[i : i + 1] for i in range(len(rows)))):
-            got, wanted = candidate(part), reference(part)
-            if got.dtype != wanted.dtype or not np.array_equal(got, wanted):
+            if not _is_equal(candidate(part), reference(part)):
                 return False
     except Exception:  # noqa: BLE001 - whatever it raises, it is not as good as the reference
         return False
     return True
+
+
+def _is_equal(got: Array, wanted: Array) -> bool:
+    if (got.dtype, got.shape) != (wanted.dtype, wanted.shape):
+        return False
+    # The bytes tell zeros of either sign apart, and a NaN equals itself; objects are pointers.
+    is_object = wanted.dtype.kind == "O"
+    return np.array_equal(got, wanted) if is_object else got.tobytes() == wanted.tobytes()
 
 
 def unpickled(path: Path, kind: str, trusted: list[str] | None) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -10,14 +11,11 @@ import numpy as np
 
 from model_server.loading import direct
 from model_server.loading.direct import Array, Call, Direct
-from model_server.mlmodel import ModelCard, Signature
+from model_server.mlmodel import Column, ModelCard
 
 LOADER = "lightgbm-direct"
 _BOOSTER = "lightgbm.basic.Booster"
-_ESTIMATORS = {
-    f"lightgbm.sklearn.{name}"
-    for name in ("LGBMClassifier", "LGBMModel", "LGBMRanker", "LGBMRegressor")
-}
+ESTIMATORS = {"LGBMClassifier", "LGBMModel", "LGBMRanker", "LGBMRegressor"}
 
 
 def load(card: ModelCard) -> Direct | None:
@@ -27,7 +25,10 @@ def load(card: ModelCard) -> Direct | None:
         return None
     kind = str(flavor.get("model_class", _BOOSTER))
     columns = direct.width(card.signature)
-    if columns is None or kind not in {_BOOSTER, *_ESTIMATORS}:
+    if columns is None or kind not in {
+        _BOOSTER,
+        *(f"lightgbm.sklearn.{name}" for name in ESTIMATORS),
+    }:
         return None
     library: Any = importlib.import_module("lightgbm")
     path = card.directory / str(flavor.get("data"))
@@ -37,22 +38,29 @@ def load(card: ModelCard) -> Direct | None:
         form = str(flavor.get("serialization_format", "cloudpickle"))
         model = direct.unpickled(path, form, flavor.get("skops_trusted_types"))
         booster = model.booster_
-    if not _reads(booster, card.signature, columns):
+    if booster.pandas_categorical or booster.num_feature() != columns:
         return None
     call = _call(model, booster, columns)
-    return call and Direct(LOADER, call, direct.matrix(card.signature))
+    if call is None or not card.signature.columns:
+        return call and Direct(LOADER, call, None)
+    # By name, where MLflow would read by position.
+    built = direct.form(names(booster), card.signature)
+    return None if built is None else Direct(LOADER, call, built)
 
 
-def _reads(booster: Any, signature: Signature, columns: int) -> bool:
-    """It tells whether the columns are those that the model was fitted with, as numbers."""
-    if booster.pandas_categorical or booster.num_feature() != columns:
-        return False
-    fitted = booster.feature_name()
-    # A model fitted on an array knows its columns by number only.
-    nameless = [f"Column_{number}" for number in range(columns)]
-    # The library keeps no spaces in names.
-    named = [column.name.replace(" ", "_") for column in signature.columns]
-    return fitted in (nameless, named) or not named
+def hold_to_order(model: Any, columns: tuple[Column, ...]) -> None:
+    """It refuses a signature in another order than the fit: MLflow would read by position."""
+    fitted = names(model)
+    if fitted is not None:
+        direct.hold_to_order(fitted, columns)
+
+
+def names(model: Any) -> list[str] | None:
+    """It returns the columns that a model was fitted with, or None if it was fitted on an array."""
+    booster = getattr(model, "booster_", model)
+    fitted: list[str] = booster.feature_name()
+    is_nameless = fitted == [f"Column_{number}" for number in range(len(fitted))]
+    return None if is_nameless else fitted
 
 
 def _call(model: Any, booster: Any, columns: int) -> Call | None:
@@ -74,8 +82,30 @@ def _shortened(model: Any, booster: Any) -> Call | None:
     predict: Call = partial(booster.predict, num_threads=1)
     if type(model).__name__ != "LGBMClassifier":
         return predict
-    classes = np.asarray(model.classes_)
+    return _labels(predict, np.asarray(model.classes_))
 
+
+def ways(model: Any, method: str) -> Iterator[Call]:
+    """It gives what an estimator's method may be, for models in scikit-learn's flavor."""
+    booster = model.booster_
+    short = _shortened(model, booster)
+    if short is None or booster.pandas_categorical:
+        return
+    if method == "predict":
+        yield short
+    elif method == "predict_proba":
+        yield _chances(partial(booster.predict, num_threads=1))
+
+
+def _chances(predict: Call) -> Call:
+    def chances(data: Array) -> Array:
+        found: Array = predict(data)
+        return found if found.ndim == 2 else np.vstack((1.0 - found, found)).T
+
+    return chances
+
+
+def _labels(predict: Call, classes: Array) -> Call:
     def labels(data: Array) -> Array:
         found = predict(data)
         chosen = found.argmax(axis=1) if found.ndim == 2 else (found > 1.0 - found).astype(int)

@@ -4,18 +4,39 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from model_server import enforce, inputs
+from model_server.answers import by_row
+from model_server.card import ServingCard
+from model_server.errors import BadRequest, NotLoadable
 from model_server.loading import direct
 from model_server.loading.direct import Array, Call, Direct
-from model_server.mlmodel import ModelCard, Signature
+from model_server.mlmodel import Column, ModelCard, Signature, read_signature
 
 LOADER = "onnx-direct"
+FILE_LOADER = "onnx-file"
+_DTYPES = {
+    "float": "float32",
+    "double": "float64",
+    "float16": "float16",
+    "bool": "bool",
+    "string": "object",
+    **{f"{sign}int{bits}": f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)},
+}
 _CPU = "CPUExecutionProvider"
+
+
+@dataclass(frozen=True)
+class LoadedFile:
+    """It is a file ready to be asked, and the signature that it or its card declares."""
+
+    signature: Signature
+    direct: Direct
 
 
 class Table(dict[str, Array]):
@@ -54,6 +75,45 @@ class Asker:
         return _table(found) if self._as_table else found
 
 
+class Outputs(Table):
+    """It is what a file answers: in V2 by name, elsewhere one output alone, or row by row."""
+
+    def __init__(self, found: Mapping[str, Any]) -> None:
+        super().__init__({name: np.asarray(values) for name, values in found.items()})
+
+    def to_dict(self, orient: str) -> Any:
+        """It makes lists of the arrays."""
+        return by_row({name: values.tolist() for name, values in self.items()})
+
+
+class Feeds:
+    """It builds columns into the file's inputs: one each by name, or all into its only one."""
+
+    def __init__(self, found: list[Any], columns: tuple[Column, ...]) -> None:
+        names = [column.name for column in columns]
+        self._by_name = {one.name: one for one in found if one.name in names}
+        self._whole = found[0] if len(found) == 1 and not self._by_name else None
+        missing = [one.name for one in found if one.name not in self._by_name]
+        if missing and self._whole is None:
+            raise NotLoadable(
+                f"the file's input {missing[0]!r} is no column of the signature, "
+                f"which has {', '.join(names)}"
+            )
+        if self._whole is not None:
+            _check_width(self._whole, len(columns))
+
+    def build(self, checked: enforce.Checked) -> dict[str, Array]:
+        """It gives each input the type and the number of dimensions that the file declares."""
+        if self._whole is not None:
+            arrays = [_filled(self._whole, *item) for item in checked.columns.items()]
+            return {self._whole.name: np.stack(arrays, axis=1)}
+        found = {}
+        for name, one in self._by_name.items():
+            array = _filled(one, name, checked.columns[name])
+            found[name] = array if len(one.shape) < 2 else array.reshape(-1, 1)
+        return found
+
+
 def load(card: ModelCard) -> Direct | None:
     """It loads the model, or returns None where MLflow would choose hardware or types."""
     flavor = direct.flavor(card, "onnx")
@@ -70,6 +130,40 @@ def load(card: ModelCard) -> Direct | None:
     form = _form(signature, [found.name for found in session.get_inputs()])
     call = Asker(session, as_table=bool(signature.columns))
     return Direct(LOADER, call, form) if _answers(call, form, signature) else None
+
+
+def load_file(card: ServingCard) -> LoadedFile:
+    """It loads a file that no MLflow describes. Raises: NotLoadable in words."""
+    library: Any = importlib.import_module("onnxruntime")
+    session = _session(library, card.directory / card.file, {})
+    signature = card.signature or _described(session)
+    form = Feeds(session.get_inputs(), signature.columns) if signature.columns else None
+    asker = Asker(session, as_table=False)
+    return LoadedFile(signature, Direct(FILE_LOADER, lambda data: Outputs(asker(data)), form))
+
+
+def _described(session: Any) -> Signature:
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    for found in inputs:
+        if _dtype(found) is None:
+            raise NotLoadable(f"the input {found.name!r} is a {found.type}, which no request holds")
+    described = read_signature(
+        {"inputs": [_spec(one) for one in inputs], "outputs": [_spec(one) for one in outputs]}
+    )
+    if described is None:
+        raise NotLoadable("the ONNX file has no inputs")
+    return described
+
+
+def _spec(found: Any) -> dict[str, Any]:
+    shape = [n if isinstance(n, int) and n >= 0 else -1 for n in found.shape] or [-1]
+    inner = {"dtype": _dtype(found) or "object", "shape": shape}
+    return {"type": "tensor", "name": found.name, "tensor-spec": inner}
+
+
+def _dtype(found: Any) -> str | None:
+    kind = found.type.removeprefix("tensor(").removesuffix(")")
+    return _DTYPES.get(kind) if found.type == f"tensor({kind})" else None
 
 
 def _session(library: Any, path: Path, chosen: dict[str, Any]) -> Any:
@@ -91,6 +185,22 @@ def _chooses_hardware(declared: Any, available: list[str]) -> bool:
     wanted = [declared] if isinstance(declared, str) else declared or ["CUDAExecutionProvider"]
     # An entry that is not a plain name has options, which MLflow knows how to pass on.
     return any(not isinstance(one, str) or (one in available and one != _CPU) for one in wanted)
+
+
+def _check_width(found: Any, columns: int) -> None:
+    width = found.shape[1] if len(found.shape) == 2 else 0
+    if width != columns and isinstance(width, int):  # a text or None stands for any length
+        raise NotLoadable(
+            f"the file's input {found.name!r} has shape {list(found.shape)}, "
+            f"the signature has {columns} columns"
+        )
+
+
+def _filled(found: Any, name: str, values: list[Any]) -> Array:
+    dtype = _dtype(found) or "object"
+    if None in values and not dtype.startswith("float"):
+        raise BadRequest(f"column {name!r} must not be null: the file knows no missing {dtype}")
+    return np.array(values, dtype=dtype)
 
 
 def _form(signature: Signature, names: list[str]) -> inputs.Form | None:

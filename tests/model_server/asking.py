@@ -9,9 +9,10 @@ from typing import Any
 import orjson
 
 from model_server.app import App, Identity
+from model_server.batching import Batching
 from model_server.capture import Capture, Record
 from model_server.loading import DIRECT, LoadedModel
-from model_server.mlmodel import Column, ModelCard, Signature, Tensor
+from model_server.mlmodel import Column, ModelCard, Param, Signature, Tensor
 from tests import loops
 
 V2 = "/v2/models/flight-delay/infer"
@@ -53,7 +54,8 @@ class InProcess:
         *,
         raises: Exception | None = None,
         answers: Any = (0,),
-        directory: Path = Path("nowhere"),
+        params: tuple[Param, ...] = (),
+        batching: Batching | None = None,
     ) -> None:
         self.raises = raises
         self.answers = answers
@@ -61,13 +63,13 @@ class InProcess:
         self.kept = Kept()
         width = len(signature.columns) if signature else 0
         model = LoadedModel(
-            ModelCard(directory, {}, signature),
+            ModelCard(Path("nowhere"), {}, signature, params=params),
             DIRECT,
             self._model,
             SimpleNamespace(n_features_in_=width),
         )
         identity = Identity("flight-delay", "production", "41", "3", "sha256:whole", "0")
-        self.app = App(model, identity, self.kept)
+        self.app = App(model, identity, self.kept, batching=batching)
         self.calls = 0  # without the one by which the loader tries the model out
 
     def _model(self, data: Any) -> Any:
@@ -75,7 +77,7 @@ class InProcess:
         if self.raises is not None:
             raise self.raises
         self.seen = data
-        return self.answers
+        return self.answers(data) if callable(self.answers) else self.answers
 
     @property
     def record(self) -> dict[str, Any]:
@@ -93,6 +95,12 @@ class InProcess:
 
     def send(self, path: str, content: bytes, **headers: str) -> tuple[int, dict[str, str], bytes]:
         """It sends one body and returns the status, the headers and the body of the answer."""
+        return loops.run(self.sending(path, content, **headers))
+
+    async def sending(
+        self, path: str, content: bytes, **headers: str
+    ) -> tuple[int, dict[str, str], bytes]:
+        """It does the same within a loop, where several may be sent at a time."""
         sent: list[dict[str, Any]] = []
 
         async def receive() -> dict[str, Any]:
@@ -103,7 +111,7 @@ class InProcess:
 
         given = [(name.replace("_", "-").encode(), v.encode()) for name, v in headers.items()]
         scope = {"type": "http", "path": path, "method": "POST", "headers": given}
-        loops.run(self.app(scope, receive, send))
+        await self.app(scope, receive, send)
         start, body = sent
         names = {name.decode(): value.decode() for name, value in start["headers"]}
         return start["status"], names, body["body"]

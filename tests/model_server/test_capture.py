@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from model_server import capture, segments
-from model_server.capture import Capture, Record
+from model_server import capture, cli, segments
+from model_server.capture import Capture, Keeping, Record, is_chosen
 from tests.model_server.running import until
 
 
@@ -49,6 +49,62 @@ def test_headers_cannot_break_out_of_their_line() -> None:
     assert json.loads(line)["id"] == 'a","status":500,"x":"'
     assert json.loads(line)["status"] == 200
     assert line.count(b"\n") == 1
+
+
+def test_the_choice_follows_from_the_id_alone() -> None:
+    ids = [f"request-{number}" for number in range(10_000)]
+    quarter = {each for each in ids if is_chosen(each, 0.25)}
+    half = {each for each in ids if is_chosen(each, 0.5)}
+
+    assert (len(quarter), len(half)) == (2460, 4910)
+    assert quarter < half
+    assert not any(is_chosen(each, 0.0) for each in ids)
+
+
+def test_what_is_not_chosen_leaves_an_outline_and_failures_stay_whole() -> None:
+    keeping = Keeping(share=0.25)
+    lines = [json.loads(keeping.line(record(id=f"request-{n}"))) for n in range(200)]
+    whole = [line for line in lines if "id" in line]
+    outlines = [line for line in lines if "id" not in line]
+
+    assert [line["id"] for line in whole] == [
+        f"request-{n}" for n in range(200) if is_chosen(f"request-{n}", 0.25)
+    ]
+    assert {line["share"] for line in whole} == {0.25}
+    assert outlines[0] == {
+        "ts": 1_700_000_000_000_001,
+        "status": 200,
+        "us": 412,
+        "shadow": False,
+        "kept": False,
+    }
+    assert all(line == outlines[0] for line in outlines)
+    copies = [json.loads(keeping.line(record(id=f"request-{n}", shadow=True))) for n in range(200)]
+    assert [line.get("id") for line in copies] == [line.get("id") for line in lines]
+    failed = [json.loads(keeping.line(record(id=f"f-{n}", status=400))) for n in range(200)]
+    assert [line["id"] for line in failed] == [f"f-{n}" for n in range(200)]
+    assert not any("share" in line for line in failed)
+    assert keeping.line(record(status=399, id="request-1")).count(b"\n") == 1
+
+
+@pytest.mark.parametrize("share", ["1.5", "-0.1", "nan", "half"])
+def test_a_share_is_from_none_to_all(share: str, capsys: pytest.CaptureFixture[str]) -> None:
+    serve = "serve --bundle b --socket s --spool p --endpoint e --environment e"
+    with pytest.raises(SystemExit):
+        cli.main([*serve.split(), "--revision=1", "--version=1", f"--capture-share={share}"])
+    assert "--capture-share" in capsys.readouterr().err
+
+
+def test_a_segment_holds_the_outlines_too(tmp_path: Path) -> None:
+    log = Capture(tmp_path, revision="41", replica="0", keeping=Keeping(share=0.0))
+    log.add(record())
+    log.add(record(status=500))
+    log.close()
+
+    lines = [json.loads(line) for line in next(tmp_path.iterdir()).read_bytes().splitlines()]
+    assert [line["status"] for line in lines] == [200, 500]
+    assert [line.get("kept", True) for line in lines] == [False, True]
+    assert log.written == 2
 
 
 def names(spool: Path, suffix: str) -> list[str]:

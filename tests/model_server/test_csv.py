@@ -15,6 +15,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models.utils import _enforce_params_schema
 from mlflow.types.schema import ParamSchema, ParamSpec
 
+from model_server import mlmodel
 from tests.model_server.asking import MLFLOW, V1, V2, InProcess, of_columns
 
 FLIGHTS = of_columns(
@@ -194,7 +195,7 @@ def taken_by_mlflow(name: str, value: Any) -> bool:
 @pytest.mark.parametrize("value", VALUES, ids=repr)
 @pytest.mark.parametrize("name", [*(param.name for param in DECLARED.params), "unknown"])
 def test_params_are_taken_and_refused_as_mlflow_does(declared: Path, name: str, value: Any) -> None:
-    asked = InProcess(BOTH, directory=declared)
+    asked = InProcess(BOTH, params=mlmodel.read(declared).params)
     body = json.dumps({"inputs": [[1, 2]], "params": {name: value}}).encode()
 
     status, answer = asked.post(MLFLOW, body)

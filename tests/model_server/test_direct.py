@@ -19,6 +19,7 @@ import model_server
 from model_server.answers import plain
 from model_server.commands.probe import probe
 from model_server.enforce import enforce
+from model_server.errors import BadRequest, NotLoadable
 from model_server.inputs import Frame, Tensors
 from model_server.loading import LoadedModel, load
 from model_server.payload import Named, Positional
@@ -138,27 +139,136 @@ def test_the_answers_are_those_of_mlflow(name: str, tmp_path: Path) -> None:
     assert [answered(model, one(rows(), row))[0] for row in range(40)] == expected
 
 
-@pytest.mark.parametrize(
-    ("name", "schema"),
-    [
-        ("lightgbm booster", [("double", "gust"), ("double", "distance")]),
-        ("lightgbm words", [("double", "gust"), ("double", "distance")]),
-        ("xgboost booster", [("double", "gust"), ("double", "distance")]),
-        ("xgboost stopped early", [("double", "gust"), ("double", "distance")]),
-        ("lightgbm booster", [("string", "gust"), ("double", "distance")]),
-    ],
-)
-def test_other_names_orders_or_types_go_through_mlflow(
-    name: str, schema: list[tuple[str, str]], tmp_path: Path
-) -> None:
-    names = ["distance", "hour", "weekend", "wind", "gust"]
-    kinds = dict(zip(names, ["double", "long", "boolean", "float", "double"], strict=True))
-    reordered = [*schema, *((kinds[name], name) for name in names[1:4])]
-    flavor, make, options = MADE[name]
-    columns: list[ColSpec | TensorSpec] = [ColSpec(kind, column) for kind, column in reordered]
-    models.save_flavor(flavor, make(), tmp_path / "model", schema=Schema(columns), **options)
+KINDS = {
+    "distance": "double",
+    "hour": "long",
+    "weekend": "boolean",
+    "wind": "float",
+    "gust": "double",
+}
+SWAPPED = ["gust", "hour", "weekend", "wind", "distance"]
 
-    assert load(tmp_path / "model").loader == "pyfunc"
+
+def of(names: list[str], **kinds: str) -> Schema:
+    columns: list[ColSpec | TensorSpec] = [
+        ColSpec({**KINDS, **kinds}.get(name, "double"), name, required=name != "gust")
+        for name in names
+    ]
+    return Schema(columns)
+
+
+@pytest.mark.parametrize(
+    "name", ["lightgbm booster", "lightgbm words", "xgboost booster", "xgboost stopped early"]
+)
+def test_columns_in_another_order_are_read_by_name(name: str, tmp_path: Path) -> None:
+    saved(name, tmp_path)
+    flavor, make, options = MADE[name]
+    models.save_flavor(flavor, make(), tmp_path / "swapped", schema=of(SWAPPED), **options)
+    by_name = load(tmp_path / "model")
+
+    model = load(tmp_path / "swapped")
+
+    assert model.loader == f"{flavor}-direct"
+    assert answered(model, rows()) == answered(by_name, rows())
+    by_position = Positional([[9.5, 3, True, 1.5, 700.0], [None, 4, False, None, 20.0]])
+    table = [[700.0, 3, True, 1.5, 9.5], [20.0, 4, False, None, None]]
+    assert answered(model, by_position) == answered(by_name, Positional(table))
+
+
+def test_scikit_learns_flavor_reads_by_name_as_well(tmp_path: Path) -> None:
+    fitted = lightgbm.LGBMClassifier(**QUIET).fit(models.weather(), WORDS[models.delays()])
+    options: dict[str, Any] = {"serialization_format": "cloudpickle"}
+    models.save_flavor("sklearn", fitted, tmp_path / "model", **options)
+    models.save_flavor("sklearn", fitted, tmp_path / "swapped", schema=of(SWAPPED), **options)
+
+    first, second = (load(tmp_path / name) for name in ("model", "swapped"))
+
+    assert (first.loader, second.loader) == ("sklearn-short", "sklearn-short")
+    expected = fitted.predict(models.weather(40).assign(gust=np.nan)).tolist()
+    assert len(set(expected)) == 2
+    whole = Named({**rows().columns, "distance": models.weather(40)["distance"].tolist()}, 40)
+    whole.columns["wind"] = models.weather(40)["wind"].tolist()
+    assert answered(first, whole) == answered(second, whole) == expected
+
+
+@pytest.mark.parametrize("flavor", ["lightgbm", "sklearn"])
+def test_lightgbm_is_refused_where_a_column_stands_elsewhere(flavor: str, tmp_path: Path) -> None:
+    fitted = lightgbm.LGBMClassifier(**QUIET).fit(models.weather(), models.delays())
+    kind: dict[str, Any] = {"serialization_format": "cloudpickle"}
+    other = of(["hour", "distance", "weekend", "wind", "gale"])
+    models.save_flavor(flavor, fitted, tmp_path / "model", schema=other, **kind)
+
+    with pytest.raises(NotLoadable) as refused:
+        load(tmp_path / "model")
+
+    assert str(refused.value) == (
+        "column 'hour' is number 1 in the signature, but the model was fitted with it as number 2"
+        " and reads columns by position: log it with a signature in the order of fitting"
+    )
+
+
+def test_lightgbm_with_categories_is_refused_in_another_order(tmp_path: Path) -> None:
+    table = models.weather().assign(hour=models.weather()["hour"].astype("category"))
+    categorical = lightgbm.LGBMRegressor(**QUIET).fit(table, models.delays(9))
+    models.save_flavor("lightgbm", categorical, tmp_path / "model", schema=of(SWAPPED))
+
+    with pytest.raises(NotLoadable, match="column 'gust' is number 1 in the signature"):
+        load(tmp_path / "model")
+
+
+def test_other_names_and_types_go_through_mlflow(tmp_path: Path) -> None:
+    renamed = of(["a", "hour", "weekend", "wind", "gust"])
+    text = of(list(KINDS), distance="string")
+    models.save_flavor("lightgbm", lightgbm_booster(), tmp_path / "renamed", schema=renamed)
+    models.save_flavor("lightgbm", lightgbm_booster(), tmp_path / "text", schema=text)
+
+    assert load(tmp_path / "renamed").loader == "pyfunc"
+    assert load(tmp_path / "text").loader == "pyfunc"
+
+
+INFINITE = ", which is infinite in the single precision that XGBoost computes with"
+
+
+@pytest.mark.parametrize("way", ["xgboost booster", "xgboost two classes", "sklearn", "pyfunc"])
+def test_xgboost_is_not_asked_about_infinities(way: str, tmp_path: Path) -> None:
+    if way == "sklearn":
+        fitted = xgboost.XGBClassifier(**SMALL).fit(models.weather(), models.delays())
+        options: dict[str, Any] = {"serialization_format": "cloudpickle"}
+        models.save_flavor("sklearn", fitted, tmp_path / "model", **options)
+    elif way == "pyfunc":
+        linear = xgboost.XGBRegressor(booster="gblinear").fit(models.weather(), models.delays(9))
+        models.save_flavor("xgboost", linear, tmp_path / "model")
+    else:
+        saved(way, tmp_path)
+    model = load(tmp_path / "model")
+
+    for value, shown in ((np.inf, "inf"), (-np.inf, "-inf"), (-1e300, "-1e+300")):
+        payload = Named({**rows(2).columns, "distance": [1.0, value], "gust": [None, 2.0]}, 2)
+        with pytest.raises(BadRequest) as refused:
+            model.prepare(payload)
+        assert str(refused.value) == f"column 'distance' holds {shown} in row 1{INFINITE}"
+    largest = Named({**rows(1).columns, "distance": [3.4e38]}, 1)
+    assert len(answered(model, largest)) == 1
+
+
+def test_xgboost_names_an_infinity_in_a_tensor_by_its_place(tmp_path: Path) -> None:
+    fitted = xgboost.XGBRegressor(**SMALL).fit(np.eye(3), [1, 2, 3])
+    models.save_flavor("xgboost", fitted, tmp_path / "model", schema=MATRIX)
+
+    with pytest.raises(BadRequest) as refused:
+        load(tmp_path / "model").prepare(Positional([[1.0, 2.0, np.inf]]))
+
+    assert str(refused.value) == f"column 2 holds inf in row 0{INFINITE}"
+
+
+def test_xgboost_to_which_infinity_is_what_is_missing_is_asked(tmp_path: Path) -> None:
+    fitted = xgboost.XGBRegressor(**SMALL, missing=np.inf).fit(np.eye(3), [1, 2, 3])
+    options: dict[str, Any] = {"serialization_format": "cloudpickle"}
+    models.save_flavor("sklearn", fitted, tmp_path / "model", schema=MATRIX, **options)
+
+    found = answered(load(tmp_path / "model"), Positional([[1.0, 2.0, np.inf]]))
+
+    assert found == fitted.predict(np.array([[1, 2, np.inf]], np.float32)).tolist()
 
 
 def test_what_is_not_the_same_on_an_array_goes_through_mlflow(tmp_path: Path) -> None:

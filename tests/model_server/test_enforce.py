@@ -5,17 +5,21 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import given as drawn
+from hypothesis import strategies as st
 
 from model_server.enforce import enforce
 from model_server.errors import BadRequest
+from model_server.inputs import Frame, Matrix, Reordered
 from model_server.mlmodel import Column
-from model_server.payload import Named, Positional
+from model_server.payload import Named, Payload, Positional
 
 LARGE = 2**63
 
 
-def one(kind: str, *values: Any, required: bool = True) -> list[Any]:
+def one(kind: str, *values: Any, required: bool = True) -> Any:
     columns = (Column("c", kind, required),)
     return enforce(columns, Named({"c": list(values)}, len(values))).columns["c"]
 
@@ -104,3 +108,143 @@ def test_a_row_of_another_length_is_refused() -> None:
 def test_no_rows_are_refused() -> None:
     with pytest.raises(BadRequest, match=r"^the request has no rows$"):
         enforce(COLUMNS, Named({"a": [], "b": [], "o": []}, 0))
+
+
+def array(kind: str, values: Any, dtype: str) -> Any:
+    columns = (Column("c", kind, True),)
+    given = np.array(values, dtype=dtype)
+    return enforce(columns, Named({"c": given}, len(values))).columns["c"], given
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype", "values"),
+    [
+        ("double", "f8", [1.5, np.nan]),
+        ("double", "i4", [1, 2]),
+        ("float", "f2", [0.5]),
+        ("long", "i8", [-(2**63), 2**63 - 1]),
+        ("long", "u8", [2**63 - 1]),
+        ("integer", "i1", [-128]),
+        ("boolean", "?", [True, False]),
+    ],
+)
+def test_arrays_are_taken_by_their_type(kind: str, dtype: str, values: list[Any]) -> None:
+    found, given = array(kind, values, dtype)
+
+    assert found is given
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype", "values", "words"),
+    [
+        ("long", "u8", [1, 2**63], f"column 'c' must be long, {2**63} in row 1 does not fit"),
+        ("integer", "i8", [2**31], "column 'c' must be integer, 2147483648 in row 0 does not fit"),
+        ("long", "f8", [2.0, 2.5], "column 'c' must be long, got double 2.5 in row 1"),
+        ("boolean", "i8", [1], "column 'c' must be boolean, got long 1 in row 0"),
+        ("double", "?", [True], "column 'c' must be double, got boolean True in row 0"),
+        ("string", "f8", [1.5], "column 'c' must be string, got double 1.5 in row 0"),
+    ],
+)
+def test_arrays_of_another_type_are_refused_as_lists_are(
+    kind: str, dtype: str, values: list[Any], words: str
+) -> None:
+    for column in (values, np.array(values, dtype=dtype)):
+        with pytest.raises(BadRequest) as refused:
+            enforce((Column("c", kind, True),), Named({"c": column}, len(values)))
+        assert str(refused.value) == words
+
+
+def test_whole_numbers_in_an_array_of_doubles_are_integers() -> None:
+    assert array("long", [3.0, -1.0], "f8")[0] == [3, -1]
+
+
+def test_the_columns_of_a_matrix_are_taken_by_position() -> None:
+    columns = (Column("a", "double", True), Column("b", "float", True))
+
+    found = enforce(columns, Positional(np.array([[1.0, 2.0], [3.0, 4.0]])))
+
+    assert {name: column.tolist() for name, column in found.columns.items()} == {
+        "a": [1.0, 3.0],
+        "b": [2.0, 4.0],
+    }
+    words = "row 0 must be a list of 2 values in the signature's order or an object, got [1.0]"
+    with pytest.raises(BadRequest) as refused:
+        enforce(columns, Positional(np.array([[1.0]])))
+    assert str(refused.value) == words
+
+
+MIXED = (Column("a", "double", True), Column("b", "long", False), Column("c", "boolean", True))
+
+
+def test_arrays_beside_lists_become_one_array_or_a_table() -> None:
+    given = {"a": np.array([1.5, 2.5], "f4"), "b": [None, 7], "c": np.array([True, False])}
+
+    checked = enforce(MIXED, Named(given, 2))
+
+    np.testing.assert_array_equal(
+        Matrix(MIXED, np.float64).build(checked), [[1.5, np.nan, 1.0], [2.5, 7.0, 0.0]]
+    )
+    table = Frame(MIXED).build(checked)
+    assert [str(kind) for kind in table.dtypes] == ["float64", "float64", "bool"]
+    swapped = Reordered(["c", "a", "b"], Matrix((MIXED[2], *MIXED[:2]), np.float64))
+    assert swapped.build(checked)[1].tolist() == [0.0, 2.5, 7.0]
+
+
+FLOATS = (Column("a", "double", True), Column("b", "float", False))
+VALUES = st.none() | st.floats(-9, 9) | st.integers(-9, 9) | st.booleans() | st.text(max_size=1)
+ROWS = st.lists(st.lists(VALUES, min_size=1, max_size=3) | VALUES, max_size=3)
+TABLES = st.integers(0, 3).flatmap(
+    lambda rows: st.dictionaries(
+        st.sampled_from("abc"), st.lists(VALUES, min_size=rows, max_size=rows)
+    ).map(lambda columns: Named(columns, rows))
+)
+
+
+@drawn(ROWS.map(Positional) | TABLES)
+def test_what_is_built_at_once_is_what_a_closer_look_builds(payload: Payload) -> None:
+    matrix = Matrix(FLOATS, np.float64)
+
+    found = matrix.at_once(payload)
+
+    if found is not None:
+        slowly = matrix.build(enforce(FLOATS, payload))
+        assert (found.dtype, found.tobytes()) == (slowly.dtype, slowly.tobytes())
+        assert found.flags.c_contiguous
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        Named({"b": [2], "a": [0.1]}, 1),
+        Positional([[0.1, 2]]),
+        Positional([[0.1, 2], [None, 0.1]]),
+        Positional(np.array([[0.1, 2.0]], "f4")),
+        Positional(np.array([[1, 2]], "u1")),
+    ],
+)
+def test_plain_numbers_are_built_at_once(payload: Payload) -> None:
+    found = Matrix(FLOATS, np.float64).at_once(payload)
+
+    assert found is not None
+    assert found.shape[1] == 2
+    assert found[:, 1].tolist() == found[:, 1].astype(np.float32).tolist()
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        Named({"a": [0.1], "b": [2], "c": [3]}, 1),
+        Named({"a": [0.1]}, 1),
+        Named({"a": [0.1], "b": ["2"]}, 1),
+        Named({"a": [0.1], "b": np.array([2.0])}, 1),
+        Positional([[0.1, True]]),
+        Positional([[0.1]]),
+        Positional([]),
+        Positional(np.array([[True, False]])),
+        Positional(np.empty((0, 2))),
+        Positional(np.array([1.0, 2.0])),
+    ],
+)
+def test_what_needs_a_closer_look_is_not_built_at_once(payload: Payload) -> None:
+    assert Matrix(FLOATS, np.float64).at_once(payload) is None
+    assert Matrix(MIXED, np.float64).at_once(Positional([[0.1, 2, 1]])) is None

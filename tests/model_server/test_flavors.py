@@ -152,7 +152,7 @@ def test_a_scikit_learn_model_is_served_without_mlflow_and_django(numeric_bundle
     code = (
         "import pathlib, sys\n"
         "from model_server import server\n"
-        f"model = server.load(pathlib.Path({str(numeric_bundle / 'model')!r}))\n"
+        f"model = server.open_model(pathlib.Path({str(numeric_bundle / 'model')!r}))\n"
         "server.warm_up(model)\n"
         "print({'mlflow', 'django'} & set(sys.modules), model.loader)\n"
     )
@@ -164,7 +164,7 @@ def test_a_scikit_learn_model_is_served_without_mlflow_and_django(numeric_bundle
         check=True,
     )
 
-    assert found.stdout == "set() sklearn-direct\n"
+    assert found.stdout == "set() sklearn-short\n"
     assert found.stderr == ""
 
 

@@ -76,7 +76,9 @@ def test_it_answers_charts_summary_and_log(cast: Cast, served: Endpoint, client:
     assert rows[candidate.pk]["p99_ms"] == pytest.approx(3.0, rel=0.011)
     assert (summary["dropped"], summary["set_aside"]) == (4, 0)
     status, summary = get("telemetry/summary", **window, origin="server")
-    assert {row["version"]: row["shadows"] for row in summary["revisions"]} == {1: 0, 2: 1}
+    assert {row["version"]: row["requests"] for row in summary["revisions"]} == {1: 1}
+    status, summary = get("telemetry/summary", **window, origin="shadow")
+    assert {row["version"]: row["requests"] for row in summary["revisions"]} == {2: 1}
 
     status, found = get("telemetry/log", request_id="asked", days=31)
     assert [(row["version"], row["shadow"]) for row in found["results"]] == [(1, False), (2, True)]

@@ -33,17 +33,17 @@ def test_sums_are_exact(endpoint: Endpoint, now: datetime) -> None:
         revision.pk,
         [
             record(START_US, us=1000),
-            record(START_US + 1, us=2000, shadow=True),
+            record(START_US + 1, us=2000),
             record(START_US + 2, us=99, status=400),
             record(START_US + 9_999_999, us=99, status=500),
             record(START_US + 10_000_000, us=0, status=200),
         ],
     )
     assert count(path, now=now) == {endpoint.pk}
-    first, second = Rollup.objects.order_by("at")
+    first, second = Rollup.objects.filter(origin="server").order_by("at")
     assert (first.revision_id, first.origin, first.width_seconds) == (revision.pk, "server", 10)
     assert (first.at, second.at) == (AT, AT + timedelta(seconds=10))
-    assert (first.requests, first.client_errors, first.server_errors, first.shadows) == (4, 1, 1, 1)
+    assert (first.requests, first.client_errors, first.server_errors) == (4, 1, 1)
     assert first.latency_count == 2
     assert first.log_latency_sum == pytest.approx(math.log(2), rel=1e-12)
     assert first.log_latency_square_sum == pytest.approx(math.log(2) ** 2, rel=1e-12)
@@ -55,6 +55,66 @@ def test_sums_are_exact(endpoint: Endpoint, now: datetime) -> None:
     assert (row.name, row.rows, row.dropped, row.torn) == (f"{revision.pk}/{path.name}", 5, 0, 0)
     assert row.counted_at == now
     assert path.exists()
+
+
+def test_shadows_have_sums_of_their_own(endpoint: Endpoint, now: datetime) -> None:
+    revision = endpoint.revisions.get(number=2)
+    copies = [
+        record(START_US, us=1000, shadow=True),
+        record(START_US, us=3000, shadow=True),
+        record(START_US, us=9, status=422, shadow=True),
+        record(START_US, us=9, status=503, shadow=True),
+    ]
+    count(segment(revision.pk, [*copies, record(START_US, us=2000)]), now=now)
+    asked = Rollup.objects.get(origin="server")
+    assert (asked.revision_id, asked.requests, asked.latency_count) == (revision.pk, 1, 1)
+    assert histogram.unpack(asked.latency_bins).tolist() == histogram.from_us([2000]).tolist()
+    seen = Rollup.objects.get(origin="shadow")
+    assert (seen.revision_id, seen.at) == (revision.pk, AT)
+    assert (seen.requests, seen.client_errors, seen.server_errors) == (4, 1, 1)
+    assert seen.latency_count == 2
+    assert seen.log_latency_sum == pytest.approx(math.log(3), rel=1e-12)
+    assert histogram.unpack(seen.latency_bins).tolist() == histogram.from_us([1000, 3000]).tolist()
+
+
+def outline(at_us: int, **changes: object) -> dict[str, object]:
+    return {"ts": at_us, "status": 200, "us": 1500, "shadow": False, "kept": False} | changes
+
+
+def test_what_was_sampled_out_is_in_the_sums_and_not_in_the_rows(
+    endpoint: Endpoint, now: datetime
+) -> None:
+    pk = endpoint.revisions.get(number=1).pk
+    path = segment(
+        pk,
+        [
+            record(START_US, us=1000, share=0.25),
+            outline(START_US, us=2000),
+            outline(START_US, us=3000, shadow=True),
+            outline(START_US, us=-1),
+            record(START_US, share=0),
+            record(START_US, share="all"),
+            record(START_US, share=1.5),
+        ],
+    )
+    count(path, now=now)
+    assert dict(Rollup.objects.values_list("origin", "requests")) == {"server": 2, "shadow": 1}
+    asked = Rollup.objects.get(origin="server")
+    assert histogram.unpack(asked.latency_bins).tolist() == histogram.from_us([1000, 2000]).tolist()
+    row = Segment.objects.get()
+    assert (row.rows, row.torn) == (1, 4)
+    whole = segments.read(path, whole=True)
+    assert (whole.rows, whole.share, len(whole.at_us), whole.torn) == (1, [0.25], 1, 4)
+
+
+def test_a_segment_of_nothing_but_outlines_is_counted_and_goes(
+    endpoint: Endpoint, now: datetime
+) -> None:
+    path = segment(endpoint.revisions.get(number=1).pk, [outline(START_US), outline(START_US)])
+    count(path, now=now)
+    assert Rollup.objects.get().requests == 2
+    assert Segment.objects.get().rows == 0
+    assert not path.exists()
 
 
 def test_late_rows_add_to_the_span_they_belong_to(endpoint: Endpoint, now: datetime) -> None:

@@ -90,7 +90,7 @@ def test_a_file_holds_what_was_asked_and_answered(
         "id": "early", "at": file.first_at, "revision": one.pk, "version": 1, "status": 500,
         "latency_us": 1500, "format": "v2", "caller": "airline", "shadow": False,
         "request": '{"inputs":[{"name":"distance","data":[1.5]}]}',
-        "response": '{"outputs":[[0.25]]}', "error": "ValueError: no",
+        "response": '{"outputs":[[0.25]]}', "error": "ValueError: no", "share": 1.0,
     }  # fmt: skip
     assert (late["id"], late["revision"], late["version"]) == ("late", two.pk, 2)
     assert (late["latency_us"], late["shadow"]) == (7, True)
@@ -317,3 +317,22 @@ def test_a_request_is_found_in_the_spool_and_in_the_log(
     assert selectors.find_request(endpoint, "x", since) == in_spool
     assert selectors.find_request(endpoint, "x' or 1=1 --", since) == []
     assert drilldown.in_files([var / "log" / "gone.parquet"], "x") == []
+
+
+@pytest.mark.django_db
+def test_a_row_says_how_likely_it_was_to_be_kept(
+    endpoint: Endpoint, now: datetime, var: Path
+) -> None:
+    from apps.monitoring import selectors
+
+    pk = endpoint.revisions.get(number=1).pk
+    left_out = {"ts": START_US, "status": 200, "us": 9, "shadow": False, "kept": False}
+    segment(pk, [record(START_US, id="x", share=0.25), left_out, record(START_US, id="y")])
+    since = datetime(2029, 12, 31, tzinfo=UTC)
+    in_spool = selectors.find_request(endpoint, "x", since)
+    collect(now)
+    collect(now + timedelta(seconds=60))
+    table = pq.ParquetFile(var / "log" / LogFile.objects.get().path).read()
+    assert (table["id"].to_pylist(), table["share"].to_pylist()) == (["x", "y"], [0.25, 1.0])
+    assert [row["share"] for row in in_spool] == [0.25]
+    assert selectors.find_request(endpoint, "x", since) == in_spool

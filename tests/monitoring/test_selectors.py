@@ -53,6 +53,30 @@ def test_compare_sums_whole_spans_since_a_moment(endpoint: Endpoint) -> None:
     assert (theirs.requests, theirs.error_rate) == (3, 0.0)
 
 
+def test_compare_shadow_holds_copies_against_what_the_stable_servers_did(
+    endpoint: Endpoint,
+) -> None:
+    stable, candidate = endpoint.revisions.order_by("number")
+    server, shadow = Rollup.From.SERVER, Rollup.From.SHADOW
+    seen(candidate, 0, [500] * 9, origin=shadow)  # the span in which the step was reached
+    seen(candidate, 10, [200, 200, 500, 404], us=4000, origin=shadow)
+    seen(candidate, 10, [200] * 7, origin=server)
+    seen(stable, 10, [200] * 3, origin=server)
+    seen(stable, 20, [503], origin=server)
+    seen(stable, 10, [200] * 5)  # what callers got
+    seen(stable, 10, [200] * 6, origin=shadow)
+    seen(stable, 70, [200], origin=server)
+    window = {"since": AT + 3 * SECOND, "now": AT + 60 * SECOND}
+    mine, theirs = selectors.compare_shadow(candidate=candidate, stable=stable, **window)
+    assert theirs is not None
+    assert (mine.requests, mine.client_errors, mine.server_errors) == (4, 1, 1)
+    assert mine.latency_count == 2
+    assert mine.p50_ms == pytest.approx(4.0, rel=0.011)
+    assert (theirs.requests, theirs.server_errors) == (4, 1)
+    mine, nobody = selectors.compare_shadow(candidate=candidate, stable=None, **window)
+    assert (mine.requests, nobody) == (4, None)
+
+
 def test_compare_without_a_stable_revision_or_requests(endpoint: Endpoint) -> None:
     candidate = endpoint.revisions.get(number=2)
     mine, theirs = selectors.compare(candidate=candidate, stable=None, since=AT, now=AT)

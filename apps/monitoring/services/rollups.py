@@ -16,16 +16,15 @@ KEPT = timedelta(days=14)
 # would take apart and rebuild hundreds of numbers a row there.
 _ADD = """
 insert into monitoring_rollup as kept (
-    revision_id, origin, at, width_seconds, requests, client_errors, server_errors, shadows,
+    revision_id, origin, at, width_seconds, requests, client_errors, server_errors,
     latency_count, log_latency_sum, log_latency_square_sum, latency_bins)
 select * from unnest(
     %s::bigint[], %s::text[], %s::timestamptz[], %s::int[], %s::bigint[], %s::bigint[],
-    %s::bigint[], %s::bigint[], %s::bigint[], %s::float8[], %s::float8[], %s::bytea[])
+    %s::bigint[], %s::bigint[], %s::float8[], %s::float8[], %s::bytea[])
 on conflict (revision_id, origin, width_seconds, at) do update set
     requests = kept.requests + excluded.requests,
     client_errors = kept.client_errors + excluded.client_errors,
     server_errors = kept.server_errors + excluded.server_errors,
-    shadows = kept.shadows + excluded.shadows,
     latency_count = kept.latency_count + excluded.latency_count,
     log_latency_sum = kept.log_latency_sum + excluded.log_latency_sum,
     log_latency_square_sum = kept.log_latency_square_sum + excluded.log_latency_square_sum
@@ -55,7 +54,6 @@ def add(spans: Spans, origin: Rollup.From) -> None:
         [part.requests for part in parts],
         [part.client_errors for part in parts],
         [part.server_errors for part in parts],
-        [part.shadows for part in parts],
         [part.latency_count for part in parts],
         [part.log_latency_sum for part in parts],
         [part.log_latency_square_sum for part in parts],

@@ -183,22 +183,29 @@ def _commit(read: Mapping[Found, segments.Segment], now: datetime) -> list[Found
         )
         for one, segment in new.items()
     )
-    spans = _spans(new, now)
-    while part := dict(islice(spans, SPANS_AT_ONCE)):
-        rollups.add(part, Rollup.From.SERVER)
+    answers = _by_revision(new, now)
+    # In this order everywhere, as the rows are locked until the end.
+    for origin, is_shadow in ((Rollup.From.SERVER, False), (Rollup.From.SHADOW, True)):
+        spans = _spans(answers, is_shadow=is_shadow)
+        while part := dict(islice(spans, SPANS_AT_ONCE)):
+            rollups.add(part, origin)
     return list(new)
 
 
+def _by_revision(new: Mapping[Found, segments.Segment], now: datetime) -> dict[int, Answers]:
+    parts: dict[int, list[Answers]] = defaultdict(list)
+    for one, segment in new.items():
+        if not segment.is_empty:
+            parts[one.revision].append(segment.answers())
+    return {revision: _summed(_joined(held), now) for revision, held in parts.items()}
+
+
 def _spans(
-    new: Mapping[Found, segments.Segment], now: datetime
+    answers: Mapping[int, Answers], *, is_shadow: bool
 ) -> Iterator[tuple[tuple[int, int], Sums]]:
     """It gives the sums in the order in which their rows are locked everywhere."""
-    by_revision: dict[int, list[Answers]] = defaultdict(list)
-    for one, segment in new.items():
-        if segment.rows:
-            by_revision[one.revision].append(segment.answers())
-    for revision, parts in sorted(by_revision.items()):
-        for start, sums in by_span(_summed(_joined(parts), now)):
+    for revision, held in sorted(answers.items()):
+        for start, sums in by_span(held.where(held.shadow == is_shadow)):
             yield (revision, start), sums
 
 
@@ -206,9 +213,8 @@ def _summed(answers: Answers, now: datetime) -> Answers:
     # A model sets its files' times as it likes. Sums older than this are swept at once, sums of
     # days to come never were.
     first, last = now - rollups.KEPT, now + SUMMED_AHEAD
-    kept = (answers.at_us >= first.timestamp() * 1e6) & (answers.at_us < last.timestamp() * 1e6)
-    return Answers(
-        answers.at_us[kept], answers.status[kept], answers.latency_us[kept], answers.shadow[kept]
+    return answers.where(
+        (answers.at_us >= first.timestamp() * 1e6) & (answers.at_us < last.timestamp() * 1e6)
     )
 
 
