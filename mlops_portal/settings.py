@@ -233,6 +233,10 @@ MLFLOW_EMBEDDED = STACK.embeds_mlflow
 MLFLOW_WEBHOOK_SECRET = env.str("MLFLOW_WEBHOOK_SECRET", default=STACK.webhook_secret)
 # Packages without a wheel run a script of theirs when they are built, with the panel's rights.
 BUILD_FROM_SOURCE = env.bool("PORTAL_BUILD_FROM_SOURCE", default=False)
+# Where models may be served by a server that runs elsewhere: callers' rows are sent there.
+REMOTE_SERVERS = env.list("PORTAL_REMOTE_SERVERS", default=[])  # "host:port"
+# Segments that could not be counted or logged are kept for people, up to so many megabytes.
+REJECTED_MB = env.int("PORTAL_REJECTED_MB", default=1024)
 GATEWAY_URL = env.str("PORTAL_GATEWAY_URL", default=STACK.gateway_url)
 
 SERVING_BACKENDS = {

@@ -1,13 +1,18 @@
 from pathlib import Path
 from typing import ClassVar
 
+from django.conf import settings
 from django.db import models
 from django.db.models import Q
 from django.urls import reverse
 
 from apps.builds.lifecycle import BuildStatus
+from apps.core.sandbox import Limits
 from apps.jobs.models import Job
 from apps.registry.models import Version
+from model_server import card
+
+MLFLOW = ""
 
 
 class Build(models.Model):
@@ -58,6 +63,22 @@ class Build(models.Model):
         return reverse("build", args=[self.pk])
 
     @property
+    def runtime(self) -> str:
+        """What answers: "" for MLflow's own, or as `model_server.card` names it: "onnx"…"""
+        named = self.flavors[0] if len(self.flavors) == 1 else ""
+        return named if named in card.OWN and "MLmodel" not in self.files else MLFLOW
+
+    @property
+    def card_path(self) -> Path:
+        """The file that describes the model, in its bundle."""
+        name = "MLmodel" if self.runtime == MLFLOW else card.NAME
+        return Path(self.bundle_path) / "model" / name
+
+    def limited(self, limits: Limits) -> Limits:
+        """The limits that fit what answers: a command may be of any language."""
+        return limits.of_data() if self.runtime == card.COMMAND else limits
+
+    @property
     def owning_team_id(self) -> int:
         return self.version.owning_team_id
 
@@ -68,7 +89,7 @@ class Build(models.Model):
 
     def process_environment(self) -> dict[str, str]:
         """What such a process needs to find its code, and nothing that the panel knows."""
-        return {
+        found = {
             "PATH": "/usr/local/bin:/usr/bin:/bin",
             "LANG": "C.UTF-8",
             "PYTHONPATH": str(Path(self.bundle_path) / "server"),
@@ -76,3 +97,7 @@ class Build(models.Model):
             "PYTHONDONTWRITEBYTECODE": "1",
             "MLFLOW_DISABLE_TELEMETRY": "true",
         }
+        if self.runtime == card.URL:
+            # The list of today: a server that is no longer allowed is not asked any more.
+            found["PORTAL_REMOTE_SERVERS"] = ",".join(settings.REMOTE_SERVERS)
+        return found

@@ -65,12 +65,12 @@ class _Work:
     def _fetch(self) -> None:
         with self._step("fetch"):
             files = artifacts.fetch(self.build.version, self.model, self.running.check)
-        card = artifacts.card(self.model)
+        flavors = artifacts.flavors(self.model)
         size = sum(entry["bytes"] for entry in files.values())
         self._note(
             files=files,
             model_digest=digest(files),
-            flavors=sorted(card.get("flavors") or {}),
+            flavors=flavors,
             python_wanted=artifacts.wanted_python(self.model)[:20],
         )
         self._say(f"Fetched {len(files)} files, {size:,} bytes, {self.build.model_digest}")
@@ -87,6 +87,7 @@ class _Work:
                 python=python,
                 work=self.place,
                 tick=self.running.check,
+                runtimes=[self.build.runtime],
             )
         self._note(lock=lock)
         self._say(f"Locked {lock.count('==')} packages with hashes")

@@ -189,9 +189,11 @@ def run(
     account: Account | None = None,
     reads: Sequence[Path] | None = None,
     writes: Sequence[Path] = (),
+    mark: str = "",
 ) -> Finished:
     """It runs a program to its end; nothing of its process group outlives the call.
 
+    With a `mark` of this call's own, nothing that it started in other groups does either.
     `on_tick` is called about five times a second; what it raises is raised here, after the
     program was killed.
     """
@@ -200,7 +202,7 @@ def run(
     child = subprocess.Popen(
         command(
             argv, env=env, limits=limits, cwd=cwd, account=account, reads=reads, writes=writes,
-            death_signal="SIGKILL",
+            death_signal="SIGKILL", mark=mark,
         ),
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         env={"LANG": "C.UTF-8"}, start_new_session=True,
@@ -225,6 +227,8 @@ def run(
                     _wait(child, TICK_SECONDS)
     finally:
         _end_group(child, gently=bool(killed_why))
+        if mark:
+            end_left(mark)
         assert child.stdout is not None
         _read(child.stdout.fileno(), tail)
         child.stdout.close()

@@ -124,6 +124,7 @@ def wanted(endpoints: QuerySet[Endpoint] | Sequence[Endpoint]) -> list[WantedEnd
                 owner=revision.version.model_id,
                 running=running_as(parts[revision.endpoint_id]),
                 needs_mb=needs_mb(revision),
+                runtime=revision.build.runtime,
             )
         )
     return [

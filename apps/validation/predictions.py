@@ -90,15 +90,14 @@ def _ask(
     done = sandbox.run(
         command,
         env=build.process_environment() | {"HOME": str(work), "TMPDIR": str(work)},
-        limits=sandbox.Limits(memory_bytes=MEMORY_BYTES),
+        limits=build.limited(sandbox.Limits(memory_bytes=MEMORY_BYTES)),
         cwd=work,
         timeout_seconds=TIMEOUT_SECONDS,
         on_tick=tick,
-        account=sandbox.account_for(
-            python, owner=build.version.model_id, reads=[model / "MLmodel"]
-        ),
+        account=sandbox.account_for(python, owner=build.version.model_id, reads=[build.card_path]),
         reads=[*sandbox.read_by(python), Path(build.bundle_path)],
         writes=[work],
+        mark=str(work),
     )
     try:
         raw = out.read_bytes()

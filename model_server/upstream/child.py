@@ -55,7 +55,7 @@ class Child:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=die_with_parent,  # harmless: no thread runs yet
+            preexec_fn=die_with_parent,  # harmless: no other thread holds a lock yet
         )
         self._reader = threading.Thread(target=self._read, name="command", daemon=True)
         self._reader.start()
@@ -92,6 +92,10 @@ class Child:
                 ended(code)
 
         threading.Thread(target=wait, name="command-end", daemon=True).start()
+
+    def kill(self) -> None:
+        """It ends a command that hangs; whoever watches is told."""
+        self._signal(signal.SIGKILL)
 
     def stop(self, grace_seconds: float = GRACE_SECONDS) -> None:
         """It ends the command and what it started: gently first, then by force."""

@@ -19,15 +19,17 @@ from model_server.errors import BadRequest, NotLoadable
 from model_server.formats import Answer, Asked, Body, Format, Sent, Served, v2
 from model_server.formats.reading import loads
 from model_server.loading import LoadedModel, example_payload, is_v2
+from model_server.log import event
 from model_server.payload import Payload
 from model_server.upstream import wire
 from model_server.upstream.child import Child, CommandEnded
-from model_server.upstream.client import Client, Reply, Target, UpstreamError, target
+from model_server.upstream.client import Client, Late, Reply, Target, UpstreamError, target
 
 ALLOWED = "PORTAL_REMOTE_SERVERS"  # set by the panel: "host:port,host:port"
 READY = "/v2/health/ready"
 READY_SECONDS = 2.0
 POLL_SECONDS = 0.05
+HUNG_LATE = 3
 _JSON, _BINARY = b"application/json", b"application/octet-stream"
 
 Given = tuple[int, Answer, str]
@@ -47,6 +49,7 @@ class Remote(LoadedModel):
         self._about = f"/v2/models/{name}"
         self._described: dict[str, Any] = {}
         self._client: Client | None = None
+        self._late, self._answered = 0, 0.0  # requests that waited in vain; when one did not
 
     def start(self) -> None:
         """It waits until the server behind is ready. Raises: NotLoadable with its last words."""
@@ -115,6 +118,8 @@ class Remote(LoadedModel):
                 return _refused(format, reply)
             return 200, format.render(wire.result(reply), asked, served), ""
         except UpstreamError as error:
+            if isinstance(error, Late):
+                self._suspect()
             words = str(error)
             failed = f"{type(error).__name__}: {words}"
             return error.status, Answer(format.error(error.status, words)), failed
@@ -136,7 +141,19 @@ class Remote(LoadedModel):
         if sent.header_length is not None:
             headers[0] = (b"content-type", _BINARY)
             headers.append((wire.LENGTH, sent.header_length.encode("latin-1")))
-        return await self._client.ask("POST", self._infer, sent.content, headers)
+        reply = await self._client.ask("POST", self._infer, sent.content, headers)
+        self._late, self._answered = 0, asyncio.get_running_loop().time()
+        return reply
+
+    def _suspect(self) -> None:
+        """It ends a command that answers nobody any more; the replica ends with it and is started
+        anew. One slow request, or many at once, are not enough."""
+        self._late += 1
+        silent = asyncio.get_running_loop().time() - self._answered
+        hangs = self._late >= HUNG_LATE and silent > HUNG_LATE * self.remote_card.answer_seconds
+        if hangs and self.child is not None:
+            event("command_hangs", error=f"it answered none of the last {self._late} requests")
+            self.child.kill()
 
     def _new_client(self) -> Client:
         return Client(self._place, seconds=self.remote_card.answer_seconds)
@@ -179,10 +196,10 @@ class Remote(LoadedModel):
             except UpstreamError as error:
                 words = str(error)
             if loop.time() >= until:
-                raise NotLoadable(self._late(limit, words))
+                raise NotLoadable(self._too_late(limit, words))
             await asyncio.sleep(POLL_SECONDS)
 
-    def _late(self, limit: float, words: str) -> str:
+    def _too_late(self, limit: float, words: str) -> str:
         said = self.child.last_words() if self.child is not None else ""
         more = f"; its last words were: {said}" if said else ""
         return f"the server behind was not ready within {limit:g} s: {words}{more}"

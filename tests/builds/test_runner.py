@@ -52,7 +52,7 @@ def test_a_version_becomes_a_bundle_that_answers(
     assert [column["name"] for column in made.signature["inputs"]] == ["distance", "hour"]
     assert made.probe["ok"] is True
     assert made.probe["example"]["rows"] == 2
-    assert made.probe["loader"] == "sklearn-direct"
+    assert made.probe["loader"] == "sklearn-short"
     assert set(made.durations) == {"fetch", "lock", "install", "seal", "probe"}
     version.refresh_from_db()
     assert version.digest == made.digest
@@ -201,8 +201,8 @@ def test_the_model_sees_no_secret_of_the_panel(
 
     seen = set(failed.probe["error"]["message"].split()) - {"LC_CTYPE", "USER"}
     assert seen == {
-        "HOME", "LANG", "MLFLOW_DISABLE_TELEMETRY", "PATH", "PYTHONDONTWRITEBYTECODE",
-        "PYTHONPATH", "TMPDIR",
+        "HOME", "LANG", "MLFLOW_DISABLE_TELEMETRY", "PATH", "PORTAL_PROCESS_OF",
+        "PYTHONDONTWRITEBYTECODE", "PYTHONPATH", "TMPDIR",
     }  # fmt: skip
     assert "SECRET_KEY" not in uv.environment()
     assert "AWS_SECRET_ACCESS_KEY" not in uv.environment()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -164,6 +165,25 @@ def test_a_request_that_ends_the_command_is_answered_and_recorded(
     assert (line["id"], line["status"], line["response"]) == ("deadly", 502, answer.json())
     [event] = [e for e in server.events() if e["event"] == "command_ended"]
     assert event["code"] == 9
+
+
+def test_a_command_that_hangs_for_good_is_ended_and_the_replica_with_it(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path, node_model(tmp_path / "model", answer_seconds=0.2))
+    with running(bundle, tmp_path / "run") as server:
+        pid = child(server)
+        os.kill(pid, signal.SIGSTOP)
+
+        def given_up() -> bool:
+            with contextlib.suppress(httpx.TransportError):  # the replica is on its way out
+                assert server.post(V2, tensors()).status_code in (502, 503, 504)
+            return server.process.poll() is not None
+
+        until("the replica had ended", given_up)
+
+    assert server.process.returncode == 1
+    assert not alive(pid)
+    events = [e["event"] for e in server.events()]
+    assert events.index("command_hangs") < events.index("command_ended")
 
 
 def test_the_command_ends_with_a_killed_replica(bundle: Path, tmp_path: Path) -> None:

@@ -1,10 +1,11 @@
 """Turns the author's requirements into one exact list of packages, each with its hashes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from apps.builds.steps import BuildFailed, uv
 from apps.builds.steps.interpreters import Interpreter
+from model_server import card
 
 CONSTRAINTS = ("-c constraints.txt", "--constraint constraints.txt")
 
@@ -16,6 +17,8 @@ def requirements(model: Path) -> str:
     the panel can read, `--index-url` would fetch from wherever the author says. Likewise for a
     package that is a path or an address other than https.
     """
+    if card.is_card(model):
+        return ""  # no Python of the author's runs there
     text = _text(model / "requirements.txt")
     for number, line in enumerate(text.splitlines(), 1):
         words = line.strip()
@@ -55,9 +58,15 @@ def _text(path: Path) -> str:
 
 
 def lock(
-    *, model: Path, server: Path, python: Interpreter, work: Path, tick: Callable[[], None]
+    *,
+    model: Path,
+    server: Path,
+    python: Interpreter,
+    work: Path,
+    tick: Callable[[], None],
+    runtimes: Sequence[str] = (),
 ) -> str:
-    """It resolves the model's and the server's requirements together.
+    """It resolves the model's and the server's requirements together, and those of its runtimes.
 
     Raises: BuildFailed "requirements" with uv's explanation; Unavailable without the index.
     """
@@ -65,8 +74,10 @@ def lock(
     asked.mkdir(exist_ok=True)
     # What was looked at, and not the files again: uv may read them in another way than we do.
     (asked / "requirements.txt").write_text(requirements(model))
-    (asked / "constraints.txt").write_text(_text(model / "constraints.txt"))
+    constraints = "" if card.is_card(model) else _text(model / "constraints.txt")
+    (asked / "constraints.txt").write_text(constraints)
     given = [asked / "requirements.txt", server / "requirements.txt"]
+    given += [server / f"requirements-{name}.txt" for name in runtimes]
     try:
         uv.run(
             "pip", "compile", "--quiet", "--generate-hashes",

@@ -25,19 +25,18 @@ def probe(*, build: Build, tick: Callable[[], None]) -> dict[str, Any]:
         model = Path(build.bundle_path) / "model"
         command = build.command("probe", "--model", str(model), "--out", str(out))
         python = Path(command[0])
-        account = sandbox.account_for(
-            python, owner=build.version.model_id, reads=[model / "MLmodel"]
-        )
+        account = sandbox.account_for(python, owner=build.version.model_id, reads=[build.card_path])
         done = sandbox.run(
             command,
             env=build.process_environment() | {"HOME": name, "TMPDIR": name},
-            limits=sandbox.Limits(memory_bytes=MEMORY_BYTES),
+            limits=build.limited(sandbox.Limits(memory_bytes=MEMORY_BYTES)),
             cwd=work,
             timeout_seconds=TIMEOUT_SECONDS,
             on_tick=tick,
             account=account,
             reads=[*sandbox.read_by(python), Path(build.bundle_path)],
             writes=[work],
+            mark=name,
         )
         try:
             report: dict[str, Any] = json.loads(out.read_bytes())

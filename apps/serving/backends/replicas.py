@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
 
+from django.conf import settings
+
 from apps.core import sandbox
 from apps.serving.backends import (
     ReplicaSight,
@@ -84,6 +86,9 @@ class Replicas:
 
     def socket(self, revision: int, index: int) -> Path:
         return self.place.sockets / f"r{revision}" / f"{index}.sock"
+
+    def _mark(self, revision: int, index: int) -> str:
+        return str(self.socket(revision, index).with_suffix(""))
 
     def indexes(self, revision: WantedRevision) -> range:
         """Its replicas: one more than wanted while they are replaced one by one."""
@@ -230,6 +235,8 @@ class Replicas:
                     self._supervisor.stop(name)
                 elif process.state != "STOPPING":
                     self._supervisor.remove(name)
+                    # A server that was killed takes no child with it that left its group.
+                    sandbox.end_all(self._mark(*_pair(name)))
         return frozenset(
             int(found[1])
             for name, process in running.items()
@@ -424,10 +431,12 @@ class Replicas:
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "DO_NOT_TRACK": "true",
         }
+        if revision.runtime == "url":
+            env["PORTAL_REMOTE_SERVERS"] = ",".join(settings.REMOTE_SERVERS)
         line = sandbox.command(
             argv, env=env, limits=_limits(revision), cwd=bundle, account=account,
             reads=[*sandbox.read_by(python), bundle], writes=[socket.parent, spool],
-            mark=str(socket.with_suffix("")),
+            mark=self._mark(revision.id, index),
         )  # fmt: skip
         return {
             "command": shlex.join(line).replace("%", "%%"),
@@ -465,7 +474,9 @@ def _limits(revision: WantedRevision) -> sandbox.Limits:
     """The hard limit, of each process: twice what a replica is replaced at, so that it is warned
     of by a drained restart and not by a request that fails."""
     most_mb = max(4096, 2 * revision.running.memory_mb + 1024)
-    return sandbox.Limits(memory_bytes=most_mb << 20, open_files=8192)
+    limits = sandbox.Limits(memory_bytes=most_mb << 20, open_files=8192)
+    # Some languages reserve far more addresses than they ever use.
+    return limits.of_data() if revision.runtime == "command" else limits
 
 
 def _why_renew(revision: WantedRevision, seen: ReplicaSight, outdated: set[str]) -> str:
@@ -503,12 +514,17 @@ def _replicas(
     return listed
 
 
+def _pair(name: str) -> tuple[int, int]:
+    revision, _, index = name[1:].partition(".")
+    return int(revision), int(index)
+
+
 def _revision(name: str) -> int:
-    return int(name[1:].partition(".")[0])
+    return _pair(name)[0]
 
 
 def _index(name: str) -> int:
-    return int(name.partition(".")[2])
+    return _pair(name)[1]
 
 
 def size(megabytes: int) -> str:
