@@ -14,7 +14,11 @@ def gateway(home: Path) -> Gateway:
 
 
 def route(weight: int) -> envoy.Route:
-    return envoy.Route("production", "m", [envoy.Target("production.m.r1", 1, 7, weight)])
+    targets = [
+        envoy.Target("production.m.r1", 1, 7, weight),
+        envoy.Target("production.m.r2", 2, 8, 1000),
+    ]
+    return envoy.Route("production", "m", targets)
 
 
 def test_the_split_in_force_stays_known_while_newer_ones_are_refused(tmp_path: Path) -> None:
@@ -25,7 +29,7 @@ def test_the_split_in_force_stays_known_while_newer_ones_are_refused(tmp_path: P
     for number in range(KEPT_VERSIONS + 10):
         files.write_routes([route(number + 1)], in_force)
 
-    assert files.split_seen(in_force) == {"production/m": {1: (1000, 7)}}
+    assert files.split_seen(in_force) == {"production/m": {1: (1000, 7), 2: (1000, 8)}}
     assert len(list((tmp_path / "splits").glob("*.json"))) == KEPT_VERSIONS + 1
 
 
@@ -37,4 +41,4 @@ def test_a_clock_that_was_set_back_makes_no_older_version(tmp_path: Path) -> Non
     files.write_routes([route(1000)], None)
 
     assert files.version("rds.json") == str(ahead + 1)
-    assert files.split(str(ahead + 1)) == {"production/m": {1: (1000, 7)}}
+    assert files.split(str(ahead + 1)) == {"production/m": {1: (1000, 7), 2: (1000, 8)}}

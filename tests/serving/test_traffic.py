@@ -118,7 +118,7 @@ def test_a_key_opens_its_revision_past_the_split_and_no_other(stage: Stage) -> N
         for wrong in (str(dark.pk), forged, keys.of(999_999)):
             assert ask(path, body, x_force_revision=wrong)[::2] == (
                 403,
-                {"error": "This key opens no revision of flight-delay in production that is ready"},
+                {"error": "This key opens no revision that is ready"},
             )
         assert ask(path, body)[1]["x-revision"] == str(stable.pk)
 

@@ -25,6 +25,7 @@ SHADOW = "x-shadow"
 # The model has no business with the key, and a caller would mark its rows as shadows.
 REMOVED_FROM_REQUESTS = [FORCE_KEY, SHADOW]
 WAKE = "x-wake-revision"  # tells the doorkeeper of sleeping revisions which one is asked for
+IDLE_SECONDS = 60.0
 COOKIE_SECONDS = 30 * 86_400
 START_SECONDS = 120.0  # how long a request waits for a revision that has to start first
 # A request is sent again to another replica only while the gateway holds all of its body; larger
@@ -138,6 +139,9 @@ def clusters(version: str, resources: Sequence[Json]) -> Json:
 def routes(version: str, wanted: Sequence[Route]) -> Json:
     """It describes every address of every endpoint."""
     listed = [entry for route in wanted for entry in _addresses(route)]
+    # One refusal for all: a change of weights is read whole, and each line of it costs time.
+    wrong = {"prefix": "/", "headers": [_header(FORCE_KEY, None)]}
+    listed.append(_says(f"none{TRYING}", wrong, 403, "This key opens no revision that is ready"))
     listed.append(_says("none", {"prefix": "/"}, 404, "There is no such endpoint"))
     resource = {
         "@type": TYPE + "envoy.config.route.v3.RouteConfiguration",
@@ -150,6 +154,9 @@ def routes(version: str, wanted: Sequence[Route]) -> Json:
                 "name": "all",
                 "domains": ["*"],
                 "routes": listed,
+                # What most endpoints want stands once, for the same reason.
+                "retry_policy": RETRY | {"per_try_timeout": f"{Timeouts.try_seconds:g}s"},
+                "request_body_buffer_limit": Route.body_bytes,
                 "include_request_attempt_count": True,  # the doorkeeper sees who comes again
             }
         ],
@@ -194,7 +201,7 @@ def listeners(version: str, *, port: int, home: Path) -> Json:
         "always_set_request_id_in_response": True,
         "normalize_path": True,
         "merge_slashes": True,
-        "stream_idle_timeout": "60s",
+        "stream_idle_timeout": f"{IDLE_SECONDS:g}s",
         "request_timeout": "60s",
         "common_http_protocol_options": {"idle_timeout": "300s"},
         "local_reply_config": {
@@ -318,8 +325,8 @@ def _addresses(route: Route) -> list[Json]:
 
 
 def _forced(route: Route, matches: Sequence[tuple[Json, str]]) -> list[Json]:
-    """Those who show a key get its revision; a key that opens nothing is told so."""
-    listed = [
+    """Those who show a key get its revision."""
+    return [
         {
             "name": route.name + TRYING,
             "match": match | {"headers": [_header(FORCE_KEY, {"exact": forced.key})]},
@@ -330,12 +337,6 @@ def _forced(route: Route, matches: Sequence[tuple[Json, str]]) -> list[Json]:
         for forced in route.forced
         for match, path in matches
     ]
-    words = f"This key opens no revision of {route.endpoint} in {route.environment} that is ready"
-    refusals = [
-        _says(route.name + TRYING, match | {"headers": [_header(FORCE_KEY, None)]}, 403, words)
-        for match, _ in matches
-    ]
-    return [*listed, *refusals]
 
 
 def _header(name: str, matches: Json | None) -> Json:
@@ -348,14 +349,14 @@ def _split(route: Route, matches: Sequence[tuple[Json, str]]) -> list[Json]:
     targets = [target for target in route.targets if target.weight > 0]
     if not targets:
         words = f"{route.endpoint} in {route.environment} has no traffic: nothing serves there yet"
-        return [_says(route.name, match, 503, words) for match, _ in matches]
+        return [_says(route.name, _keyless(match), 503, words) for match, _ in matches]
     listed = []
-    for match, path in matches:
+    for address, path in matches:
+        match = _keyless(address)
         if route.cookie:
             listed.append(_first_visit(route, targets, match, path))
-        listed.append(_weighted(route, targets, match, path, [_salted(route.name)]))
-        if route.cookie:
-            listed[-1]["route"]["hash_policy"].append({"cookie": {"name": _cookie(route)}})
+        by_cookie = [{"cookie": {"name": _cookie(route)}}] if route.cookie else []
+        listed.append(_weighted(route, targets, match, path, [_salted(route.name), *by_cookie]))
     return listed
 
 
@@ -368,22 +369,33 @@ def _weighted(
 ) -> Json:
     # Version and revision are told by the model server itself: an answer that the gateway had to
     # make (nothing healthy, a time limit) carries neither, and nobody takes it for the model's.
+    action = _to(path, route, asleep=any(target.asleep for target in targets))
+    if route.copies:
+        action["request_mirror_policies"] = [_mirror(copy) for copy in route.copies]
+    entry = {"name": route.name, "match": match, "route": action, **_held(route)}
+    if len(targets) == 1:
+        # Nothing to choose: the salt of a key is a regular expression, and compiling those of 200
+        # endpoints took half of the time that a change of weights needs to be in force.
+        action["cluster"] = targets[0].cluster
+        return entry | _waking(targets[0].revision if targets[0].asleep else 0)
     shares = [
         {"name": target.cluster, "weight": target.weight}
         | _waking(target.revision if target.asleep else 0)
         for target in targets
     ]
-    action = _to(path, route, asleep=any(target.asleep for target in targets))
-    action |= {
-        "weighted_clusters": {"clusters": shares, "use_hash_policy": True},
-        "hash_policy": hashes,
-    }
-    if route.copies:
-        action["request_mirror_policies"] = [_mirror(copy) for copy in route.copies]
-    return {"name": route.name, "match": match, "route": action, **_held(route)}
+    action["weighted_clusters"] = {"clusters": shares, "use_hash_policy": True}
+    action["hash_policy"] = hashes
+    return entry
+
+
+def _keyless(match: Json) -> Json:
+    """A key that opens nothing is told so and does not fall to the split."""
+    return match | {"headers": [_header(FORCE_KEY, None) | {"invert_match": True}]}
 
 
 def _held(route: Route) -> Json:
+    if route.body_bytes == Route.body_bytes:
+        return {}
     return {"request_body_buffer_limit": min(route.body_bytes, MOST_HELD_BYTES)}
 
 
@@ -402,7 +414,7 @@ def _first_visit(route: Route, targets: Sequence[Target], match: Json, path: str
     entry = _weighted(
         route,
         targets,
-        match | {"headers": fresh},
+        match | {"headers": [*match["headers"], *fresh]},
         path,
         [{"header": {"header_name": "x-request-id"}, "terminal": True}],
     )
@@ -441,14 +453,14 @@ def _put(name: str, value: str, action: str = "OVERWRITE_IF_EXISTS_OR_ADD") -> J
 def _to(path: str, route: Route, *, asleep: bool) -> Json:
     start = START_SECONDS if asleep else 0.0
     request, one_try = route.timeouts.request_seconds, route.timeouts.try_seconds
-    # The doorkeeper gives a request back when a replica is ready, and the gateway sends it there.
-    retry = RETRY | (PATIENT if asleep else {})
-    return {
-        "prefix_rewrite": path,
-        "timeout": f"{request + start:g}s",
-        "idle_timeout": f"{request + start + 5:g}s",
-        "retry_policy": retry | {"per_try_timeout": f"{max(one_try, start):g}s"},
-    }
+    action: Json = {"prefix_rewrite": path, "timeout": f"{request + start:g}s"}
+    if request + start > IDLE_SECONDS:
+        action["idle_timeout"] = f"{request + start + 5:g}s"
+    if asleep or one_try != Timeouts.try_seconds:
+        # The doorkeeper gives a request back when a replica is ready, and the gateway sends it on.
+        retry = RETRY | (PATIENT if asleep else {})
+        action["retry_policy"] = retry | {"per_try_timeout": f"{max(one_try, start):g}s"}
+    return action
 
 
 def _salted(salt: str) -> Json:
