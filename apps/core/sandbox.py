@@ -38,6 +38,7 @@ class Limits:
     open_files: int = 1024
     file_bytes: int | None = 4 << 30  # of each file it writes
     data_bytes: int | None = None  # what it writes into, not what it only reserves
+    processors: int | None = None  # that it may run on at once, with all its threads and children
 
     def of_data(self) -> "Limits":
         """The same for programs that reserve more addresses than they use, as node and java do."""
@@ -163,6 +164,7 @@ def command(
             # Without a name in the system's list, libraries that ask who runs them would break.
             "env": dict(env) | ({} if account.uid is None else {"USER": account.name}),
             "limits": limits.as_rlimits(),
+            "processors": limits.processors,
             "cwd": str(cwd) if cwd else None,
             "reads": None if reads is None else [str(path) for path in reads],
             "writes": [str(path) for path in writes],

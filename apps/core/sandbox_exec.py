@@ -1,7 +1,7 @@
 """Becomes another program that gets nothing of ours: `python -I sandbox_exec.py JSON`.
 
 Standard library only, and run by its path: it may be started where the panel's packages are not.
-The JSON holds argv, env, limits, cwd, reads, writes, uid, gid, death_signal, mark
+The JSON holds argv, env, limits, processors, cwd, reads, writes, uid, gid, death_signal, mark
 (apps/core/sandbox.py).
 Landlock: https://docs.kernel.org/userspace-api/landlock.html
 """
@@ -65,6 +65,8 @@ def main(spec: dict[str, Any]) -> None:
             os.chown(path, spec["uid"], spec["gid"])
     for name, value in spec["limits"].items():
         limit(getattr(resource, name), value)
+    if spec["processors"]:
+        share_processors(spec["processors"])
     libc = ctypes.CDLL(None, use_errno=True)
     become(libc, spec["uid"], spec["gid"])
     libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
@@ -149,6 +151,14 @@ def allow(libc: Any, ruleset: int, path: str, rights: int) -> None:
     if libc.syscall(LANDLOCK_ADD, ruleset, 1, beneath, 0):
         raise OSError(ctypes.get_errno(), f"Landlock refuses the rule for {path}")
     os.close(place)
+
+
+def share_processors(count: int) -> None:
+    """It keeps to so many processors: those whose turn it is by our process' number, so that
+    programs with the same limit do not all meet on the first ones."""
+    there = sorted(os.sched_getaffinity(0))
+    first = os.getpid() % len(there)
+    os.sched_setaffinity(0, [*there[first:], *there[:first]][:count])
 
 
 def limit(what: int, value: int) -> None:

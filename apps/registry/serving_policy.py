@@ -94,6 +94,9 @@ class Resources(Part):
     workers: Annotated[int, Field(ge=1, le=64)] = Field(
         default=1, description="processes of one replica, each with the model"
     )
+    processors: Annotated[int, Field(ge=1, le=4096)] | None = Field(
+        default=None, description="that one replica may use at once"
+    )
 
 
 class Limits(Part):

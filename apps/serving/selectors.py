@@ -196,6 +196,7 @@ def running_as(part: Serving) -> Running:
     return Running(
         memory_mb=part.resources.memory_mb,
         workers=part.resources.workers,
+        processors=part.resources.processors,
         batch_rows=part.batching.max_rows if part.batching else 0,
         batch_wait_ms=part.batching.wait_ms if part.batching else 0,
         body_bytes=round(part.limits.body_mb * (1 << 20)),

@@ -235,7 +235,7 @@ def test_it_is_completed_with_defaults() -> None:
                         "idle_seconds": 600.0,
                         "scheduled": [],
                     },
-                    "resources": {"memory_mb": 4096, "workers": 1},
+                    "resources": {"memory_mb": 4096, "workers": 1, "processors": None},
                     "limits": {"request_seconds": 30.0, "try_seconds": 10.0, "body_mb": 16.0},
                     "batching": None,
                     "capture": {

@@ -71,6 +71,18 @@ def test_too_much_processor_time_ends_the_program() -> None:
     assert done.returncode in (-24, -9)
 
 
+def test_processors_are_shared_with_all_its_threads() -> None:
+    done = python(
+        "import os; print(len(os.sched_getaffinity(0)))", limits=sandbox.Limits(processors=1)
+    )
+    assert done.output_tail == "1\n"
+    # More than there are is all of them.
+    done = python(
+        "import os; print(len(os.sched_getaffinity(0)))", limits=sandbox.Limits(processors=4096)
+    )
+    assert done.output_tail == f"{len(os.sched_getaffinity(0))}\n"
+
+
 def test_no_new_rights_can_be_won() -> None:
     done = python("print(open('/proc/self/status').read())")
     assert "NoNewPrivs:\t1" in done.output_tail

@@ -31,6 +31,7 @@ class Running:
 
     memory_mb: int = 4096  # a replica that takes more is replaced
     workers: int = 1  # processes of one replica
+    processors: int | None = None  # that one replica may use at once; None: all
     batch_rows: int = 0  # 0: every request alone
     batch_wait_ms: float = 0
     body_bytes: int = 16 << 20

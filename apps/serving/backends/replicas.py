@@ -474,7 +474,9 @@ def _limits(revision: WantedRevision) -> sandbox.Limits:
     """The hard limit, of each process: twice what a replica is replaced at, so that it is warned
     of by a drained restart and not by a request that fails."""
     most_mb = max(4096, 2 * revision.running.memory_mb + 1024)
-    limits = sandbox.Limits(memory_bytes=most_mb << 20, open_files=8192)
+    limits = sandbox.Limits(
+        memory_bytes=most_mb << 20, open_files=8192, processors=revision.running.processors
+    )
     # Some languages reserve far more addresses than they ever use.
     return limits.of_data() if revision.runtime == "command" else limits
 
