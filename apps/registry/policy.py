@@ -186,9 +186,13 @@ def changes(old: Any, new: Any, path: str = "") -> list[Change]:
 
 
 def is_about_serving(change: Change) -> bool:
-    """It tells whether a change is one that whoever runs the endpoints may make."""
+    """It tells whether a change is one that whoever runs the endpoints may make.
+
+    What is never to be written down is no question of running.
+    """
     parts = change.path.split(".")
-    return parts[0] == "environments" and parts[2:3] == ["serving"]
+    is_serving = parts[0] == "environments" and parts[2:3] == ["serving"]
+    return is_serving and parts[3:5] != ["capture", "redact"]
 
 
 DEFAULT_TEXT = """\

@@ -38,6 +38,7 @@ class Doorkeeper:
         self._on_knock = on_knock
         self._waiting: dict[int, set[asyncio.Future[Told]]] = defaultdict(set)
         self._loop: asyncio.AbstractEventLoop | None = None
+        self.reasons: dict[int, str] = {}  # revision -> what its start waits for
 
     @property
     def waiting(self) -> set[int]:
@@ -101,7 +102,9 @@ class Doorkeeper:
                 return told.result()
             if gone.done():
                 return None
-            return 504, f"The model slept and did not start within {HELD_SECONDS:g} s"
+            why = self.reasons.get(revision, "")
+            words = f"The model slept and did not start within {HELD_SECONDS:g} s"
+            return 504, f"{words}: {why}" if why else words
         finally:
             self._waiting[revision].discard(told)
             gone.cancel()

@@ -154,6 +154,8 @@ class Scaler:
                 self._watched.pop(pk, None)
             services.converge(revision.endpoint, self._now())
             sight = services.look(revision.endpoint)
+            revision.refresh_from_db(fields=["reason"])
+            self.doorkeeper.reasons[pk] = revision.reason
             if sight.ready.get(pk):
                 self.doorkeeper.open_for(pk)
             elif pk in sight.failing:

@@ -15,7 +15,11 @@ from tests.people import Cast, bearer
 PLAIN = "environments: {production: {approvals: {required: 2}}}\n"
 WIDER = """\
 environments:
-  production: {approvals: {required: 2}, serving: {scaling: {max: 3}, capture: {redact: [ssn]}}}
+  production: {approvals: {required: 2}, serving: {scaling: {max: 3}, capture: {share: 0.5}}}
+"""
+REDACTED = """\
+environments:
+  production: {approvals: {required: 2}, serving: {capture: {redact: [ssn]}}}
 """
 LAXER = "environments: {production: {approvals: {required: 0}}}\n"
 
@@ -26,7 +30,7 @@ def document(text: str) -> object:
 
 def test_every_value_that_differs_is_named() -> None:
     assert policy.changes(document(PLAIN), document(WIDER)) == [
-        Change("environments.production.serving.capture.redact", [], ["ssn"]),
+        Change("environments.production.serving.capture.share", 1.0, 0.5),
         Change("environments.production.serving.scaling.max", 1, 3),
     ]
     assert policy.changes(document(PLAIN), document(PLAIN + "# the same\n")) == []
@@ -54,6 +58,7 @@ def test_operators_change_how_it_is_served_and_nothing_else(
     assert put(WIDER, cast.owner) == 403
     assert put(WIDER, cast.operator) == 200
     assert put(LAXER, cast.operator) == 403
+    assert put(REDACTED, cast.operator) == 403
     assert put("environments: [", cast.operator) == 409
     assert put("environments: [", cast.viewer) == 403
     assert put(LAXER, cast.admin) == 200
@@ -63,7 +68,7 @@ def test_operators_change_how_it_is_served_and_nothing_else(
     assert event.evidence["number"] == 2
     assert event.evidence["changes"] == {
         "environments.production.serving.scaling.max": {"was": 1, "now": 3},
-        "environments.production.serving.capture.redact": {"was": [], "now": ["ssn"]},
+        "environments.production.serving.capture.share": {"was": 1.0, "now": 0.5},
     }
 
 
@@ -72,7 +77,7 @@ def test_the_page_shows_what_each_edition_changed(client: Client, cast: Cast, mo
     [(newest, changed), (first, nothing)] = selectors.editions(model, 5)
     assert (newest.number, first.number, nothing) == (2, 1, [])
     assert [change.path for change in changed] == [
-        "environments.production.serving.capture.redact",
+        "environments.production.serving.capture.share",
         "environments.production.serving.scaling.max",
     ]
     client.force_login(cast.operator)

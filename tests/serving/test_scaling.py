@@ -15,7 +15,7 @@ import pytest
 from django.conf import settings
 
 from apps.audit.models import Event
-from apps.serving import backends, scaling, selectors, services
+from apps.serving import backends, doorkeeper, scaling, selectors, services
 from apps.serving.backends.local import LocalBackend
 from apps.serving.lifecycle import RevisionState
 from apps.serving.models import Replica, Revision, Usage
@@ -156,6 +156,36 @@ def test_a_sleeper_that_does_not_start_says_why(stage: Stage) -> None:
     assert status == 502
     assert isinstance(body, dict)
     assert "The model does not start: Replica 0 keeps ending" in body["error"]
+
+
+def test_a_sleeper_that_has_no_room_says_so(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_serving(stage.endpoint.model, scaling={"min": 0, "max": 1, "idle_seconds": 30})
+    revision = stage.deploy(1)
+    serving(stage, revision)
+    scaling.scale(revision=revision, replicas=0, reason="test", now=NOW)
+    until("it slept", lambda: (stage.converge(), _processes(revision))[1] == 0)
+    backend = backends.load("local")
+    assert isinstance(backend, LocalBackend)
+    monkeypatch.setattr(backend._replicas, "_most_mb", 10)
+    monkeypatch.setattr(doorkeeper, "HELD_SECONDS", 2.0)
+    scaler = Scaler(lambda: NOW, Clock())
+    with doorkeeping(scaler), ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(ask, INFER, ROW)
+
+        def answered() -> bool:
+            scaler.tick()
+            return asked.done()
+
+        until("the request was answered", answered)
+        status, _, body = asked.result()
+    needs = selectors.needs_mb(Revision.objects.get(pk=revision.pk))
+    assert (status, body) == (
+        504,
+        {
+            "error": "The model slept and did not start within 2 s: "
+            f"Another replica needs {needs} MiB, 10 MiB free"
+        },
+    )
 
 
 def test_another_configuration_renews_replicas_one_by_one(stage: Stage) -> None:
