@@ -61,9 +61,8 @@ def decide(
     _forget(watched.needed, at - scaling.down_after_seconds)
     load = f"{mean:.1f} requests in flight, {scaling.in_flight_per_replica:g} a replica"
     if current == 0:
-        if floor:
-            return Wanted(floor, f"At least {floor} at this time")
-        return Wanted(needed, load) if mean else Wanted(0, "")
+        # What is asked of a sleeper is in flight at the doorkeeper, who wakes it.
+        return Wanted(floor, f"At least {floor} at this time") if floor else Wanted(0, "")
     if needed > current:
         why = f"At least {floor} at this time" if needed == floor else load
         return Wanted(needed, why)

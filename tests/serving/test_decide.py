@@ -60,15 +60,9 @@ def after(seen: list[tuple[float, int]], *, since: float = 0.0) -> Watched:
         (Scaling(min=1, max=8, scheduled=[OFFICE]), [(10.0, 1)], 1, SUNDAY, Wanted(1, "")),
         # A policy with a lower most counts at once.
         (Scaling(min=1, max=2), [(10.0, 90)], 5, SUNDAY, Wanted(2, "At most 2")),
-        # Asleep: what is scheduled or comes wakes it, nothing else does.
+        # Asleep: what is scheduled wakes it, and the doorkeeper when somebody comes.
         (Scaling(min=0, max=2), [(10.0, 0)], 0, SUNDAY, Wanted(0, "")),
-        (
-            Scaling(min=0, max=2),
-            [(10.0, 1)],
-            0,
-            SUNDAY,
-            Wanted(1, "1.0 requests in flight, 4 a replica"),
-        ),
+        (Scaling(min=0, max=2), [(10.0, 1)], 0, SUNDAY, Wanted(0, "")),
         (
             Scaling(min=0, max=4, scheduled=[OFFICE]),
             [(10.0, 0)],
