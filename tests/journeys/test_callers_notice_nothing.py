@@ -60,6 +60,10 @@ def test_two_replicas_outlive_everything_beside_them(product: Product, model: st
             pid = product.kill9(name)
             answers(calls, 20)
             product.comes_back(name, pid)
+            if name == "postgres":
+                # Pages neither: every connection that the web process had is gone.
+                seen = [product.reader.http.get("endpoints").status_code for _ in range(6)]
+                assert seen == [200] * 6
         until("pages are back", partial(healthy, product), 60)
         revision = until("two replicas", partial(ready, product, model, 2), 60)
         name = f"r{revision['id']}.0"

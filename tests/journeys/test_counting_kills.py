@@ -90,8 +90,10 @@ def test_what_callers_got_is_in_the_log_once(product: Product, model: str) -> No
 
     with Callers(product, model) as calls:
         calls.more(100)
+        replica = f"r{revision['id']}.0"
+        product.pid_of(replica)  # it has run for some seconds, or the kill would wait for that
         killed_at = time.time()
-        for name in (f"r{revision['id']}.0", "collector", "postgres"):
+        for name in (replica, "collector", "postgres"):
             pid = product.kill9(name)
             calls.more(100)
             product.comes_back(name, pid)
