@@ -25,6 +25,7 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 MAX_BODY_BYTES = 16 << 20
+MAX_DRAINED_BYTES = 256 << 20
 MAX_ID_BYTES = 256
 CLIENT_GONE = 499
 _JSON, _BINARY = b"application/json", b"application/octet-stream"
@@ -264,21 +265,23 @@ def _sent(request: _Request, content: bytes) -> Sent:
 async def _receive_body(
     request: _Request, receive: Receive, parts: list[bytes], most_bytes: int
 ) -> None:
-    limit = TooLarge(f"the body is over the limit of {most_bytes} bytes")
-    if request.length is not None and request.length > most_bytes:
-        raise limit
+    """It reads a body; one that is too large to its end as well, keeping only its beginning: a
+    caller who still sends would get a closed connection and never the words."""
     size = 0
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise _Gone
         part = message.get("body", b"")
-        parts.append(part)
         size += len(part)
-        if size > most_bytes:
-            raise limit
-        if not message.get("more_body"):
-            return
+        if size <= most_bytes or not parts:
+            parts.append(part)
+        elif len(parts) > 1:
+            del parts[1:]
+        if not message.get("more_body") or size > most_bytes + MAX_DRAINED_BYTES:
+            break
+    if size > most_bytes:
+        raise TooLarge(f"the body is over the limit of {most_bytes} bytes")
 
 
 def _model_failed(format: Format, error: BaseException) -> tuple[int, Answer, str]:

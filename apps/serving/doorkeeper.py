@@ -8,6 +8,7 @@ long.
 
 import asyncio
 import json
+import re
 import socket
 import threading
 from collections import defaultdict
@@ -76,15 +77,21 @@ class Doorkeeper:
     async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
         """It is the ASGI application."""
         headers: dict[bytes, bytes] = dict(scope["headers"])
-        asked = headers.get(WAKE.encode(), b"")
-        if not asked.isdigit():
-            await _answer(send, 200, {"ready": True})  # the gateway's question after our health
+        asked = re.fullmatch(rb"(\d{1,18})/(\d{1,18})", headers.get(WAKE.encode(), b""))
+        if asked is None:
+            await _answer(send, 200, {"ready": True})  # whether we are well
             return
-        if await _left(receive):
+        revision, most_bytes = int(asked[1]), int(asked[2])
+        size = await _drained(receive)
+        if size is None:
             return
         if headers.get(b"x-envoy-attempt-count", b"1") != b"1":
             await asyncio.sleep(AGAIN_SECONDS)
-        told = await self._held(int(asked), receive)
+        told = await self._held(revision, receive)
+        if told == READY and size > most_bytes:
+            # The gateway has let go of it and could only pass our 503 on.
+            words = f"The model slept, and no body over {most_bytes} bytes can wait for its start"
+            told = (413, f"{words}; it runs now: send it again if it takes so much")
         if told is not None:
             await _answer(send, told[0], {"error": told[1]})
 
@@ -92,7 +99,7 @@ class Doorkeeper:
         """What to answer; None when the caller left."""
         self._loop = asyncio.get_running_loop()
         told: asyncio.Future[Told] = self._loop.create_future()
-        gone = asyncio.ensure_future(_left(receive))
+        gone = asyncio.ensure_future(_drained(receive))
         either: list[asyncio.Future[Any]] = [told, gone]
         self._waiting[revision].add(told)
         self._on_knock(revision)
@@ -130,14 +137,16 @@ def _bound(path: Path) -> socket.socket:
     return listening
 
 
-async def _left(receive: Receive) -> bool:
-    """It reads to the end of the body, or on to the caller's leaving: True when that came."""
+async def _drained(receive: Receive) -> int | None:
+    """It reads to the end of the body and gives its size; None when the caller left."""
+    size = 0
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
-            return True
+            return None
+        size += len(message.get("body", b""))
         if not message.get("more_body"):
-            return False
+            return size
 
 
 async def _answer(send: Send, status: int, body: dict[str, Any]) -> None:

@@ -188,6 +188,32 @@ def test_a_sleeper_that_has_no_room_says_so(stage: Stage, monkeypatch: pytest.Mo
     )
 
 
+def test_a_body_that_cannot_wait_for_a_sleeper_is_told_so(stage: Stage) -> None:
+    put_serving(
+        stage.endpoint.model,
+        scaling={"min": 0, "max": 1, "idle_seconds": 30},
+        limits={"body_mb": 0.25},
+    )
+    revision = stage.deploy(1)
+    serving(stage, revision)
+    scaling.scale(revision=revision, replicas=0, reason="test", now=NOW)
+    until("it slept", lambda: (stage.converge(), _processes(revision))[1] == 0)
+    scaler = Scaler(lambda: NOW, Clock())
+    with doorkeeping(scaler), ThreadPoolExecutor(2) as pool:
+        large = pool.submit(ask, INFER, ROW | {"id": "x" * (3 << 20)})
+        small = pool.submit(ask, INFER, ROW | {"id": "x" * (200 << 10)})
+
+        def answered() -> bool:
+            scaler.tick()
+            return large.done() and small.done()
+
+        until("both were answered", answered)
+    status, _, body = large.result()
+    assert status == 413
+    assert "no body over 262144 bytes can wait for its start" in str(body)
+    assert small.result()[0] == 200
+
+
 def test_another_configuration_renews_replicas_one_by_one(stage: Stage) -> None:
     revision = stage.deploy(1, replicas=2)
     serving(stage, revision)

@@ -24,7 +24,7 @@ FORCE_KEY = "x-force-revision"
 SHADOW = "x-shadow"
 # The model has no business with the key, and a caller would mark its rows as shadows.
 REMOVED_FROM_REQUESTS = [FORCE_KEY, SHADOW]
-WAKE = "x-wake-revision"  # tells the doorkeeper of sleeping revisions which one is asked for
+WAKE = "x-wake-revision"  # tells the doorkeeper which one is asked for, and what can be held
 IDLE_SECONDS = 60.0
 COOKIE_SECONDS = 30 * 86_400
 START_SECONDS = 120.0  # how long a request waits for a revision that has to start first
@@ -331,7 +331,7 @@ def _forced(route: Route, matches: Sequence[tuple[Json, str]]) -> list[Json]:
             "name": route.name + TRYING,
             "match": match | {"headers": [_header(FORCE_KEY, {"exact": forced.key})]},
             "route": _to(path, route, asleep=forced.asleep) | {"cluster": forced.cluster},
-            **_waking(forced.revision if forced.asleep else 0),
+            **_waking(route, forced.revision if forced.asleep else 0),
             **_held(route),
         }
         for forced in route.forced
@@ -377,10 +377,10 @@ def _weighted(
         # Nothing to choose: the salt of a key is a regular expression, and compiling those of 200
         # endpoints took half of the time that a change of weights needs to be in force.
         action["cluster"] = targets[0].cluster
-        return entry | _waking(targets[0].revision if targets[0].asleep else 0)
+        return entry | _waking(route, targets[0].revision if targets[0].asleep else 0)
     shares = [
         {"name": target.cluster, "weight": target.weight}
-        | _waking(target.revision if target.asleep else 0)
+        | _waking(route, target.revision if target.asleep else 0)
         for target in targets
     ]
     action["weighted_clusters"] = {"clusters": shares, "use_hash_policy": True}
@@ -441,9 +441,11 @@ def _mirror(copy: Copy) -> Json:
     }
 
 
-def _waking(revision: int) -> Json:
-    """The doorkeeper is one for all revisions that sleep; 0: this one does not."""
-    return {"request_headers_to_add": [_put(WAKE, str(revision))]} if revision else {}
+def _waking(route: Route, revision: int) -> Json:
+    """The doorkeeper is one for all revisions that sleep, and must know how much of a body the
+    gateway keeps for the replica; 0: this one does not sleep."""
+    held = min(route.body_bytes, MOST_HELD_BYTES)
+    return {"request_headers_to_add": [_put(WAKE, f"{revision}/{held}")]} if revision else {}
 
 
 def _put(name: str, value: str, action: str = "OVERWRITE_IF_EXISTS_OR_ADD") -> Json:
