@@ -377,7 +377,9 @@ class Replicas:
                 continue
             if isinstance(said, dict) and (words := said.get("error") or said.get("message")):
                 return f"{said.get('event', '')}: {words}".strip(": ")[:REASON_CHARACTERS]
-        return " | ".join(lines[-3:])[-REASON_CHARACTERS:]
+        # Events of a server that was well are no words of somebody who ends.
+        plain = [line for line in lines[-3:] if not line.startswith('{"event"')]
+        return " | ".join(plain)[-REASON_CHARACTERS:]
 
     def _configure(self, environment: str, endpoint: str, revision: WantedRevision) -> None:
         path = self.place.configurations / f"{revision.id}.conf"
