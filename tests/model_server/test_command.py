@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
@@ -173,12 +172,12 @@ def test_a_command_that_hangs_for_good_is_ended_and_the_replica_with_it(tmp_path
         pid = child(server)
         os.kill(pid, signal.SIGSTOP)
 
-        def given_up() -> bool:
-            with contextlib.suppress(httpx.TransportError):  # the replica is on its way out
-                assert server.post(V2, tensors()).status_code in (502, 503, 504)
-            return server.process.poll() is not None
+        def found_out() -> bool:
+            assert server.post(V2, tensors()).status_code == 504
+            return any(e["event"] == "command_hangs" for e in server.events())
 
-        until("the replica had ended", given_up)
+        until("it was found to hang", found_out)
+        server.process.wait(PATIENCE_SECONDS)
 
     assert server.process.returncode == 1
     assert not alive(pid)
