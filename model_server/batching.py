@@ -95,7 +95,7 @@ class Batches:
         try:
             found = self._call(np.concatenate([one.rows for one in waiting]), None)
         # One caller's row must not fail the others; asked alone it fails by itself.
-        except (Exception, SystemExit):  # noqa: BLE001
+        except (Exception, SystemExit):  # noqa: BLE001 - as above
             return None
         ends = np.cumsum([len(one.rows) for one in waiting]).tolist()
         if not isinstance(found, np.ndarray) or found.ndim == 0 or len(found) != ends[-1]:

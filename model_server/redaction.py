@@ -58,7 +58,7 @@ class Redaction:
                 return orjson.dumps(REDACTED)
             return orjson.dumps({k: self._part(k, inner, is_v2) for k, inner in value.items()})
         # Whatever is wrong with it, the writing must go on and the value must not be in it.
-        except Exception:  # noqa: BLE001
+        except Exception:  # noqa: BLE001 - as above
             return UNREADABLE
 
     def response(self, content: bytes, status: int) -> bytes:

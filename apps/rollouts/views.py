@@ -49,7 +49,7 @@ def rollout(request: HttpRequest, pk: int) -> HttpResponse:
     found = _rollout(request, pk, "view")
     story = list(found.observations.all())
     for line in story:
-        line.share = share(line.weight, line.shadow)  # type: ignore[attr-defined]
+        line.share = share(line.weight, line.shadow)  # type: ignore[attr-defined]  # for the template
     now, seen = timezone.now(), _seen(found)
     until = found.finished_at or now
     since = max(found.created_at, until - RECENT)

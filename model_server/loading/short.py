@@ -59,7 +59,7 @@ def shortened(target: Any, method: str, call: Call, rows: Array) -> Call | None:
             warnings.simplefilter("ignore")
             return _shortened(target, method, call, rows)
     # These look into other libraries, whose other releases may have other insides.
-    except Exception:  # noqa: BLE001
+    except Exception:  # noqa: BLE001 - as above
         return None
 
 
