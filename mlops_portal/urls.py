@@ -5,12 +5,16 @@ from django.urls import include, path
 from drf_spectacular.views import SpectacularJSONAPIView
 
 from apps.audit import urls as audit
+from apps.baselines import urls as baselines
 from apps.builds import urls as builds
+from apps.explorer import urls as explorer
+from apps.incidents import urls as incidents
 from apps.jobs import urls as jobs
 from apps.monitoring import urls as monitoring
 from apps.notifications import urls as notifications
 from apps.people import urls as people
 from apps.promotions import urls as promotions
+from apps.quality import urls as quality
 from apps.registry import urls as registry
 from apps.rollouts import urls as rollouts
 from apps.serving import urls as serving
@@ -18,8 +22,8 @@ from apps.validation import urls as validation
 from mlops_portal import views
 
 APPS = (
-    people, audit, jobs, notifications, registry, builds, serving, validation, monitoring,
-    promotions, rollouts,
+    people, audit, jobs, notifications, registry, builds, baselines, serving, validation,
+    monitoring, quality, incidents, explorer, promotions, rollouts,
 )  # fmt: skip
 
 handler400 = "mlops_portal.errors.bad_request"

@@ -11,8 +11,9 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from apps.accounts.selectors import Caller, require
-from apps.monitoring import charts, selectors
+from apps.monitoring import charts
 from apps.monitoring.models import Rollup
+from apps.monitoring.selectors import requests as selectors
 from apps.monitoring.serializers import (
     CHART_KINDS,
     ChartRequestSerializer,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from apps.core.templatetags.formats import revision_index
 
 if TYPE_CHECKING:
-    from apps.monitoring.selectors import Series
+    from apps.monitoring.selectors.requests import Series
 
 Json = dict[str, Any]
 PERCENTILES = {"p50": "solid", "p95": "dash", "p99": "dot"}

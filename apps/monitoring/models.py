@@ -1,7 +1,10 @@
 from typing import ClassVar
 
+from django.conf import settings
 from django.db import models
+from django.db.models import Q
 
+from apps.baselines.models import Baseline
 from apps.serving.models import Endpoint, Revision
 
 
@@ -19,6 +22,24 @@ class LogFile(models.Model):
 
     class Meta:
         indexes: ClassVar = [models.Index(fields=["endpoint", "day"], name="log_file_day")]
+
+    def __str__(self) -> str:
+        return self.path
+
+
+class RowFile(models.Model):
+    """The rows of one revision in one log file, a column a feature (monitoring.rows).
+
+    It comes and goes with its log file; it is counted once for each Lens.
+    """
+
+    log_file = models.ForeignKey(LogFile, on_delete=models.CASCADE, related_name="row_files")
+    revision = models.ForeignKey(Revision, on_delete=models.CASCADE, related_name="row_files")
+    path = models.CharField(max_length=500, unique=True)  # below the directory of rows
+    rows = models.PositiveIntegerField()
+    size_bytes = models.PositiveBigIntegerField()
+    first_at = models.DateTimeField()
+    last_at = models.DateTimeField()
 
     def __str__(self) -> str:
         return self.path
@@ -77,6 +98,88 @@ class Rollup(models.Model):
 
     def __str__(self) -> str:
         return f"{self.revision_id} {self.at:%H:%M:%S} +{self.width_seconds}s"
+
+
+class Slice(models.Model):
+    """A named part of an endpoint's rows, by a condition on their columns."""
+
+    endpoint = models.ForeignKey(Endpoint, on_delete=models.CASCADE, related_name="slices")
+    name = models.CharField(max_length=100)
+    # All must hold: [{"column", "op", "value"}], monitoring.conditions
+    condition = models.JSONField()
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.PROTECT, related_name="+"
+    )
+    created_at = models.DateTimeField()
+    retired_at = models.DateTimeField(null=True)  # no longer counted; its sums stay
+
+    class Meta:
+        ordering: ClassVar = ["name", "pk"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["endpoint", "name"], condition=Q(retired_at=None), name="slice_once"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def owning_team_id(self) -> int:
+        return self.endpoint.owning_team_id
+
+
+class Tally(models.Model):
+    """The rows of one revision in one span of time, counted in the bins of a baseline.
+
+    Of all rows, or of those of a slice. Everything is a sum, so that windows, revisions of one
+    baseline and late rows merge exactly. Requests, errors and latency as the model servers saw
+    them; a request is in a slice when one of its rows is.
+    """
+
+    revision = models.ForeignKey(Revision, on_delete=models.CASCADE, related_name="tallies")
+    baseline = models.ForeignKey(Baseline, on_delete=models.CASCADE, related_name="+")
+    slice = models.ForeignKey(Slice, null=True, on_delete=models.CASCADE, related_name="+")
+    shadow = models.BooleanField(default=False)
+    at = models.DateTimeField()  # start of the span
+    width_seconds = models.PositiveIntegerField()
+    rows = models.PositiveBigIntegerField(default=0)  # answered with 2xx
+    # Weighed by 1 / share, so that a sampled log counts every request.
+    requests = models.FloatField(default=0)
+    client_errors = models.FloatField(default=0)
+    server_errors = models.FloatField(default=0)
+    latency_bins = models.BinaryField(default=bytes)  # as in Rollup
+    counts = models.BinaryField(default=bytes)  # a uint32 a slot of the baseline's layout
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["revision", "baseline", "slice", "shadow", "width_seconds", "at"],
+                nulls_distinct=False,
+                name="tally_once",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.revision_id} {self.at:%H:%M:%S} +{self.width_seconds}s"
+
+
+class Counted(models.Model):
+    """A file of rows was counted in the bins of a baseline, of all rows or of a slice's."""
+
+    row_file = models.ForeignKey(RowFile, on_delete=models.CASCADE, related_name="counted")
+    baseline = models.ForeignKey(Baseline, on_delete=models.CASCADE, related_name="+")
+    slice = models.ForeignKey(Slice, null=True, on_delete=models.CASCADE, related_name="+")
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["row_file", "baseline", "slice"], nulls_distinct=False, name="counted_once"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.row_file_id} by baseline {self.baseline_id}"
 
 
 class Expired(models.Model):

@@ -20,6 +20,11 @@ def log() -> Path:
     return settings.STACK.var / "log"
 
 
+def rows() -> Path:
+    """The rows of the prediction log: endpoint=<environment>.<name>/day=<day>/<uuid>.parquet"""
+    return settings.STACK.var / "rows"
+
+
 def gateway() -> Path:
     return settings.STACK.var / "gateway"
 

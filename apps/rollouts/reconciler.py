@@ -5,7 +5,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from apps.core.errors import Unavailable
-from apps.monitoring import selectors as monitoring
+from apps.monitoring.selectors import requests as monitoring
 from apps.rollouts import selectors, services
 from apps.rollouts.analysis import Analysis, Tolerances, judge
 from apps.rollouts.decide import decide

@@ -13,7 +13,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from apps.accounts.models import User
 from apps.accounts.selectors import may, require
 from apps.core.templatetags.formats import format_duration, revision_index
-from apps.monitoring import selectors as monitoring
+from apps.monitoring.selectors import requests as monitoring
 from apps.rollouts import selectors, services, tiles
 from apps.rollouts.decide import percent, share
 from apps.rollouts.lifecycle import Phase

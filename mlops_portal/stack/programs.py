@@ -142,6 +142,14 @@ def _ticker(stack: Stack) -> Exec:
     )  # fmt: skip
 
 
+def _analyst(stack: Stack) -> Exec:
+    """Questions to the log and the watching of endpoints: neither waits for a build to end."""
+    return _celery(
+        stack, "worker", "--queues", "analyses", "--pool", "threads", "--concurrency", "3",
+        "--hostname", "analyses@%h", "--loglevel", "INFO", "--without-gossip", "--without-mingle",
+    )  # fmt: skip
+
+
 def _beat(stack: Stack) -> Exec:
     schedule = stack.var / "beat"
     schedule.mkdir(parents=True, exist_ok=True)
@@ -164,6 +172,7 @@ PROGRAMS = (
     Program("mlflow", _mlflow, 2, embedded=lambda s: s.embeds_mlflow, what="registry"),
     Program("web", _web, 3, what="pages, API, websockets"),
     Program("worker", _worker, 3, "TERM", 20, what="builds, validation"),
+    Program("analyst", _analyst, 3, "TERM", 20, what="drift, quality, alerts, log explorer"),
     Program("ticker", _ticker, 3, "TERM", 20, what="rollouts, sweeps, mail"),
     Program("beat", _beat, 3, what="the clock of the sweeps"),
     Program("scaler", _scaler, 3, what="replicas follow the traffic; wakes what sleeps"),

@@ -3,7 +3,12 @@
 import grimp
 import pytest
 
-PUBLIC = {"models", "services", "selectors", "lifecycle", "policy", "serving_policy"}
+PUBLIC = {
+    "models", "services", "selectors", "lifecycle", "policy", "serving_policy", "monitors_policy",
+    "predictions",  # builds: what a build's model answers
+    "layout", "distances", "meaning",  # baselines: pure, what its tables' JSON and bytes mean
+    "rows", "places",  # monitoring: the columns of the files that it writes, and where they lie
+}  # fmt: skip
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 from django.db import OperationalError, connection
 from django.utils import timezone
 
-from apps.monitoring import places, segments, selectors
+from apps.monitoring import places, segments
 from apps.monitoring.models import Rollup, Segment
+from apps.monitoring.selectors import requests as selectors
 from apps.monitoring.services import log_files
 from apps.serving.models import Endpoint
 from tests.journeys.client import held, until

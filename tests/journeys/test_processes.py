@@ -9,7 +9,7 @@ from tests.journeys.client import until
 from tests.journeys.product import Product
 from tests.journeys.test_lost_workers import children
 
-KILLED = ("web", "worker", "ticker", "beat", "scaler", "collector", "gateway", "mlflow")
+KILLED = ("web", "worker", "analyst", "ticker", "beat", "scaler", "collector", "gateway", "mlflow")
 
 
 def gone(product: Product, family: list[int]) -> bool | None:

@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from apps.monitoring import collector, parquet, segments, selectors
+from apps.monitoring import collector, parquet, segments
 from apps.monitoring.collector import Collector
 from apps.monitoring.models import LogFile, Rollup, Segment
+from apps.monitoring.selectors import requests as selectors
 from apps.monitoring.services import leftovers
 from apps.monitoring.services import segments as counting
 from apps.monitoring.sums import Answers, by_span

@@ -300,7 +300,7 @@ def test_a_sweep_removes_what_is_old_and_nothing_else(
 def test_a_request_is_found_in_the_spool_and_in_the_log(
     endpoint: Endpoint, now: datetime, var: Path
 ) -> None:
-    from apps.monitoring import selectors
+    from apps.monitoring.selectors import requests as selectors
 
     one, two = endpoint.revisions.order_by("number")
     segment(one.pk, [record(START_US, id="x"), record(START_US, id="y")])
@@ -323,7 +323,7 @@ def test_a_request_is_found_in_the_spool_and_in_the_log(
 def test_a_row_says_how_likely_it_was_to_be_kept(
     endpoint: Endpoint, now: datetime, var: Path
 ) -> None:
-    from apps.monitoring import selectors
+    from apps.monitoring.selectors import requests as selectors
 
     pk = endpoint.revisions.get(number=1).pk
     left_out = {"ts": START_US, "status": 200, "us": 9, "shadow": False, "kept": False}

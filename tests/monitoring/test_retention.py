@@ -12,9 +12,9 @@ import pytest
 from pytest_django import Settings
 
 from apps.audit.models import Event
-from apps.monitoring import selectors
 from apps.monitoring.collector import Collector
 from apps.monitoring.models import Expired, LogFile, Rollup, Segment
+from apps.monitoring.selectors import requests as selectors
 from apps.monitoring.services import leftovers, log_files, retention
 from apps.registry import policy
 from apps.registry.models import Policy

@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from apps.monitoring import selectors
 from apps.monitoring.models import Rollup
+from apps.monitoring.selectors import requests as selectors
 from apps.monitoring.services import rollups
 from apps.monitoring.sums import Answers, Sums, by_span
 from apps.serving.models import Endpoint, Revision

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from apps.core.errors import Unavailable
-from apps.monitoring import selectors as monitoring
+from apps.monitoring.selectors import requests as monitoring
 from apps.monitoring.sums import Sums
 from apps.promotions import services as promotions
 from apps.promotions.models import Promotion

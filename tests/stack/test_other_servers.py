@@ -21,7 +21,7 @@ def product(elsewhere: Stack, request: pytest.FixtureRequest) -> Iterator[Produc
 def test_everything_runs_on_servers_that_were_given(product: Product, elsewhere: Stack) -> None:
     names = {process.name for process in product.supervisor.processes()}
     assert names == {
-        "gateway", "mlflow", "web", "worker", "ticker", "beat", "scaler", "collector",
+        "gateway", "mlflow", "web", "worker", "analyst", "ticker", "beat", "scaler", "collector",
     }  # fmt: skip
     assert not (product.var / "postgres").exists()
     assert not (product.var / "valkey").exists()
