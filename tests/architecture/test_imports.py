@@ -7,7 +7,8 @@ PUBLIC = {
     "models", "services", "selectors", "lifecycle", "policy", "serving_policy", "monitors_policy",
     "predictions",  # builds: what a build's model answers
     "layout", "distances", "meaning",  # baselines: pure, what its tables' JSON and bytes mean
-    "rows", "places",  # monitoring: the columns of the files that it writes, and where they lie
+    # monitoring: the columns of the files that it writes and where they lie, pure forms of its own
+    "rows", "places", "conditions", "pictures", "histogram",
 }  # fmt: skip
 
 
