@@ -196,11 +196,17 @@ CELERY_BEAT_SCHEDULE = {
         "jobs.sweep": 3,
         "registry.sweep": 5,
         "builds.sweep": 3,
+        "baselines.sweep": 5,
         "promotions.sweep": 2,
         "rollouts.sweep": 1,
         "serving.sweep": 3,
         "notifications.sweep": 3,
         "monitoring.sweep": 60,
+        "quality.join": 5,
+        "quality.expire": 3600,
+        "explorer.sweep": 60,
+        "incidents.sweep": 10,
+        "incidents.digest": 60,
     }.items()
 }
 
@@ -246,6 +252,8 @@ MLFLOW_WEBHOOK_SECRET = env.str("MLFLOW_WEBHOOK_SECRET", default=STACK.webhook_s
 BUILD_FROM_SOURCE = env.bool("PORTAL_BUILD_FROM_SOURCE", default=False)
 # Where models may be served by a server that runs elsewhere: callers' rows are sent there.
 REMOTE_SERVERS = env.list("PORTAL_REMOTE_SERVERS", default=[])  # "host:port"
+# Where data sets may be fetched from, beside the panel's own MLflow.
+DATASET_HOSTS = env.list("PORTAL_DATASET_HOSTS", default=[])  # "host:port"
 # Segments that could not be counted or logged are kept for people, up to so many megabytes.
 REJECTED_MB = env.int("PORTAL_REJECTED_MB", default=1024)
 GATEWAY_URL = env.str("PORTAL_GATEWAY_URL", default=STACK.gateway_url)
@@ -253,6 +261,10 @@ GATEWAY_URL = env.str("PORTAL_GATEWAY_URL", default=STACK.gateway_url)
 SERVING_BACKENDS = {
     "local": {"BACKEND": "apps.serving.backends.local.LocalBackend", "OPTIONS": {}},
 }
+# What a search in the prediction log may use, in a process of its own.
+EXPLORER_MEMORY_MB = env.int("PORTAL_EXPLORER_MEMORY_MB", default=1024)
+EXPLORER_THREADS = env.int("PORTAL_EXPLORER_THREADS", default=2)
+EXPLORER_SECONDS = env.float("PORTAL_EXPLORER_SECONDS", default=300.0)
 JOB_LEASE_SECONDS = env.int("PORTAL_JOB_LEASE_SECONDS", default=15)
 JOB_MAX_ATTEMPTS = 3
 

@@ -40,6 +40,7 @@ VERBS: dict[str, tuple[frozenset[Role], Scope]] = {
     "policy.edit": (frozenset({_ADMIN}), Scope.ADMIN),
     "version.refresh": (frozenset({_D, _O, _ADMIN}), Scope.WRITE),
     "build.start": (frozenset({_D, _O, _ADMIN}), Scope.WRITE),
+    "baseline.freeze": (frozenset({_D, _O, _ADMIN}), Scope.WRITE),
     "job.cancel": (frozenset({_D, _O, _ADMIN}), Scope.WRITE),
     "validation.start": (frozenset({_D, _O, _ADMIN}), Scope.WRITE),
     "promotion.request": (frozenset({_D, _O, _ADMIN}), Scope.WRITE),
@@ -49,6 +50,10 @@ VERBS: dict[str, tuple[frozenset[Role], Scope]] = {
     "rollout.steer": (frozenset({_O, _ADMIN}), Scope.WRITE),  # pause, resume, abort
     "endpoint.test": (frozenset({_D, _O, _ADMIN}), Scope.TEST),
     "endpoint.configure": (frozenset({_O, _ADMIN}), Scope.WRITE),
+    "feedback.send": (frozenset({_D, _O, _ADMIN}), Scope.WRITE),
+    "incident.handle": (frozenset({_D, _A, _O, _ADMIN}), Scope.WRITE),
+    "log.search": (_EVERY, Scope.WRITE),  # it costs work, but tells only what they may view
+    "log.replay": (frozenset({_D, _O, _ADMIN}), Scope.TEST),
     "mlflow.read": (_EVERY, Scope.MLFLOW),
     "mlflow.write": (frozenset({_D, _O, _ADMIN}), Scope.MLFLOW),
 }

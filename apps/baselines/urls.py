@@ -1,4 +1,11 @@
-from django.urls import URLPattern
+from django.urls import URLPattern, path
 
-urlpatterns: list[URLPattern] = []
-api_urlpatterns: list[URLPattern] = []
+from apps.baselines import api, views
+
+urlpatterns: list[URLPattern] = [
+    path("versions/<int:version_pk>/baseline", views.baseline, name="version-baseline"),
+    path("versions/<int:version_pk>/baseline/freeze", views.freeze, name="baseline-freeze"),
+]
+api_urlpatterns: list[URLPattern] = [
+    path("models/<str:name>/versions/<int:number>/baseline", api.VersionBaseline.as_view()),
+]

@@ -11,7 +11,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from apps.accounts.selectors import Caller, require
-from apps.monitoring import charts
+from apps.monitoring.charts import requests as charts
 from apps.monitoring.models import Rollup
 from apps.monitoring.selectors import requests as selectors
 from apps.monitoring.serializers import (

@@ -19,7 +19,9 @@ from apps.core import live
 from apps.monitoring import places, segments
 from apps.monitoring.services import gateway, leftovers, log_files, retention
 from apps.monitoring.services import segments as counting
+from apps.monitoring.services.reading import Reader
 from apps.monitoring.services.segments import Found
+from apps.serving.models import Endpoint
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +29,8 @@ TICK_SECONDS = 0.25
 LONGEST_PAUSE_SECONDS = 5.0
 BATCH_SEGMENTS = 64
 BATCH_BYTES = 64 << 20
+AHEAD_SEGMENTS = 8  # of the next batch, read while this one is written
+FILES_A_TICK = 4  # of one endpoint
 RECHECK_SECONDS = 10.0
 SUMMARY_SECONDS = 60.0
 EXPIRY_SECONDS = 60.0
@@ -44,6 +48,7 @@ class Collector:
         self._now = now
         self._clock = clock
         self._known: set[str] = set()  # counted and still in the spool; only spares questions
+        self._reader = Reader(clock)
         self._checked_at = clock()
         self._expired_at = clock()
         self._announce = _Announcements(clock)
@@ -70,6 +75,7 @@ class Collector:
                 pause = min(max(pause * 2, TICK_SECONDS), LONGEST_PAUSE_SECONDS)
                 log.exception("A tick failed; again in %.1f s", pause)
             stop.wait(pause)
+        self._reader.close()
 
     def tick(self) -> bool:
         """It does what is to be done once, and tells whether more waits already.
@@ -111,6 +117,7 @@ class Collector:
             self._known.clear()
             leftovers.seal_abandoned(now=self._now())
             leftovers.remove_empty_folders()
+            self._reader.rest()
             gateway.rotate(mark=time.time_ns())
         return False
 
@@ -127,7 +134,8 @@ class Collector:
         waiting = [found for found in unknown if found.name in new]
         batch = _batch(waiting)
         if batch:
-            self._announce.add(counting.count(batch, now=self._now()))
+            self._reader.look_ahead(waiting[: len(batch) + AHEAD_SEGMENTS])
+            self._announce.add(counting.count(batch, now=self._now(), read=self._reader.read))
             self._known |= {found.name for found in batch}
         return len(waiting) > len(batch)
 
@@ -156,9 +164,15 @@ class Collector:
 
     def write_log_files(self) -> bool:
         for endpoint in log_files.due(now=self._now()):
-            rows = log_files.write(endpoint=endpoint, now=self._now())
-            log.info("Wrote %d rows of %s into the prediction log", rows, endpoint)
+            self._write(endpoint)
         return False
+
+    def _write(self, endpoint: Endpoint) -> None:
+        for _ in range(FILES_A_TICK):
+            rows = log_files.write(endpoint=endpoint, now=self._now(), reader=self._reader)
+            log.info("Wrote %d rows of %s into the prediction log", rows, endpoint)
+            if rows < log_files.ENOUGH_ROWS or not log_files.has_enough(endpoint):
+                break
 
     def expire(self) -> bool:
         """It removes what has been kept long enough."""

@@ -5,6 +5,7 @@ upper edge is GAMMA times its lower one. A quantile answers the value of its bin
 further than (GAMMA - 1) / (GAMMA + 1) = 1.0 % from the bin's edges.
 """
 
+from collections.abc import Sequence
 from math import ceil, log
 
 import numpy as np
@@ -59,6 +60,19 @@ def quantile(counts: npt.NDArray[np.integer], share: float) -> float | None:
     return value_of(int(np.searchsorted(cumulated, rank)))
 
 
+def quantiles(matrix: npt.NDArray[np.integer], shares: Sequence[float]) -> npt.NDArray[np.float64]:
+    """It gives the same of many rows of counts at once, a column a share; NaN for an empty row."""
+    cumulated = np.cumsum(matrix, axis=1, dtype=np.int64)
+    totals = cumulated[:, -1]
+    found = np.full((len(matrix), len(shares)), np.nan)
+    for column, share in enumerate(shares):
+        ranks = np.clip(np.ceil(share * totals - 1e-9), 1, np.maximum(totals, 1))
+        places = (cumulated < ranks[:, None]).sum(axis=1)
+        found[:, column] = _VALUES[np.minimum(places, BINS - 1)]
+    found[totals == 0] = np.nan
+    return found
+
+
 def value_of(place: int) -> float:
     """It gives the latency in ms that stands for a bin."""
     if place <= 0:
@@ -67,6 +81,9 @@ def value_of(place: int) -> float:
         return MOST_MS
     lower = LEAST_MS * GAMMA ** (place - 1)
     return lower * 2 * GAMMA / (1 + GAMMA)
+
+
+_VALUES = np.array([value_of(place) for place in range(BINS)])
 
 
 def pack(counts: Counts) -> bytes:
@@ -86,3 +103,16 @@ def unpack(packed: bytes | memoryview) -> Counts:
     if counts.size != BINS:
         raise ValueError(f"A latency histogram has {BINS} bins, not {counts.size}")
     return counts.astype(np.int64)
+
+
+def unpack_many(packed: Sequence[bytes | memoryview]) -> npt.NDArray[np.int64]:
+    """It reads what `pack` wrote of many rows, into a matrix with a row each.
+
+    Raises: ValueError when the bytes hold another number of bins.
+    """
+    size = BINS * _PACKED.itemsize
+    whole = [bytes(one) or bytes(size) for one in packed]
+    if any(len(one) != size for one in whole):
+        raise ValueError(f"A latency histogram has {BINS} bins")
+    counts = np.frombuffer(b"".join(whole), dtype=_PACKED)
+    return counts.reshape(len(whole), BINS).astype(np.int64)

@@ -2,7 +2,6 @@
 
 import os
 import uuid
-from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -40,12 +39,13 @@ DAY_US = 86_400_000_000
 
 def batch(segment: Segment, *, revision: int, version: int) -> pa.RecordBatch:
     """It turns the captured records of one revision, read whole, into columns."""
-    formats, callers, requests, responses, errors = zip(*segment.texts, strict=True)
-    columns: list[Any] = [
+    texts: Any = zip(*segment.texts, strict=True) if segment.texts else [[]] * 5
+    formats, callers, requests, responses, errors = texts
+    values: list[Any] = [
         segment.id,
         segment.at_us,
-        [revision] * segment.rows,
-        [version] * segment.rows,
+        pa.repeat(revision, segment.rows),
+        pa.repeat(version, segment.rows),
         segment.status,
         segment.latency_us,
         formats,
@@ -56,13 +56,16 @@ def batch(segment: Segment, *, revision: int, version: int) -> pa.RecordBatch:
         errors,
         segment.share,
     ]
-    arrays = [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)]
+    arrays = [
+        column.cast(field.type) if isinstance(column, pa.Array) else pa.array(column, field.type)
+        for column, field in zip(values, SCHEMA, strict=True)
+    ]
     return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
 
 
-def by_day(batches: Iterable[pa.RecordBatch]) -> dict[date, pa.Table]:
-    """It splits rows by their day in UTC, in the order of their time."""
-    table = pa.Table.from_batches(batches, SCHEMA).sort_by("at")
+def by_day(table: pa.Table) -> dict[date, pa.Table]:
+    """It splits rows by their day in UTC, in the order of their time; of one time as they were."""
+    table = table.sort_by("at")
     days = pc.divide(pc.cast(table["at"], pa.int64()), DAY_US)
     return {
         (EPOCH + timedelta(days=number)).date(): table.filter(pc.equal(days, number))

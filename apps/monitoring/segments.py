@@ -26,6 +26,7 @@ SEALED = ".seg"
 # lengths keep any name below the width of its column.
 NAME = re.compile(r"\d{1,18}\.[\w-]{1,64}\.\d{1,20}-\d{1,10}\.\d{8,12}\.(open|seg)", re.ASCII)
 _FOLDER = re.compile(r"\d{1,18}", re.ASCII)
+PART_BYTES = 8 << 20
 MOST_BYTES = 64 << 20  # a server seals at 8 MiB; one record more may be 16 MiB
 EARLIEST_US = 946_684_800_000_000  # the year 2000, and
 LATEST_US = 4_102_444_800_000_000  # 2100: a time outside of them would fit no column
@@ -46,9 +47,9 @@ class Unreadable(Exception):
 class Segment:
     """What one file holds: one place a record in each list.
 
-    Read for its sums it has all requests, read whole those of which more than the outline was kept.
-    Lists of plain values and not of records: a hundred thousand nested records cost ten times
-    the memory, and the garbage collector's walks through them most of the time.
+    Read for its sums it has all requests, read whole those of which more than the outline was
+    kept, and the outlines apart. Whole ones come in parts: a hundred thousand nested records cost
+    ten times the memory of their lines.
     """
 
     at_us: list[int] = field(default_factory=list)
@@ -58,20 +59,21 @@ class Segment:
     id: list[str] = field(default_factory=list)
     share: list[float] = field(default_factory=list)
     texts: list[tuple[str, str, str, str, str]] = field(default_factory=list)  # as in TEXTS
+    bodies: list[tuple[Any, Any]] = field(default_factory=list)  # asked and answered, as parsed
+    outlines: list[tuple[int, int, int, bool]] = field(default_factory=list)  # for sums alone
     dropped: int = 0  # what the server said it could not keep
     torn: int = 0  # lines that are not records, or of another time
     rows: int = 0  # what belongs into the log
 
-    @property
-    def is_empty(self) -> bool:
-        return not self.at_us
-
     def answers(self) -> Answers:
+        """It gives all requests, of whatever was kept."""
+        more = zip(*self.outlines, strict=True) if self.outlines else ([], [], [], [])
+        at_us, status, latency_us, shadow = map(list, more)
         return Answers(
-            np.array(self.at_us, dtype=np.int64),
-            np.array(self.status, dtype=np.int64),
-            np.array(self.latency_us, dtype=np.int64),
-            np.array(self.shadow, dtype=np.bool_),
+            np.array(self.at_us + at_us, dtype=np.int64),
+            np.array(self.status + status, dtype=np.int64),
+            np.array(self.latency_us + latency_us, dtype=np.int64),
+            np.array(self.shadow + shadow, dtype=np.bool_),
         )
 
 
@@ -119,11 +121,41 @@ def read(path: Path, *, whole: bool = False) -> Segment:
     Raises: Unreadable; FileNotFoundError.
     """
     segment = Segment()
+    for line, written_us in _lines(path):
+        _take(line, segment, written_us, whole)
+        segment.bodies.clear()  # only parts are small enough to hold them all
+    return segment
+
+
+def parts(path: Path) -> Iterator[Segment]:
+    """It reads a sealed segment whole, a part after the other.
+
+    Raises: Unreadable; FileNotFoundError.
+    """
+    part, size = Segment(), 0
+    for line, written_us in _lines(path):
+        _take(line, part, written_us, whole=True)
+        size += len(line)
+        if size >= PART_BYTES:
+            yield part
+            part, size = Segment(), 0
+    yield part
+
+
+def stamp(path: Path) -> tuple[int, int, int]:
+    """It gives what changes when a file is written or replaced.
+
+    Raises: FileNotFoundError.
+    """
+    about = path.lstat()
+    return about.st_ino, about.st_size, about.st_mtime_ns
+
+
+def _lines(path: Path) -> Iterator[tuple[bytes, int]]:
     content, written_us = _content(path)
     for line in BytesIO(content):
         if line != b"\n":
-            _take(line, segment, written_us, whole)
-    return segment
+            yield line, written_us
 
 
 def open_regular(path: Path) -> int:
@@ -171,7 +203,11 @@ def _take(line: bytes, segment: Segment, written_us: int, whole: bool) -> None:
     elif _is_counted(record, written_us):
         if record.get("kept") is not False:
             _keep(record, segment, whole)
-        elif not whole:
+        elif whole:
+            segment.outlines.append(
+                (record["ts"], record["status"], record["us"], record["shadow"])
+            )
+        else:
             _count(record, segment)
     elif type(record.get("dropped")) is int and 0 <= record["dropped"] <= MOST_DROPPED:
         segment.dropped = min(segment.dropped + record["dropped"], MOST_DROPPED)
@@ -205,6 +241,7 @@ def _keep(record: dict[str, Any], segment: Segment, whole: bool) -> None:
                 _text(record.get("error")),
             )
         )
+        segment.bodies.append((record.get("request"), record.get("response")))
 
 
 def _text(value: object) -> str:

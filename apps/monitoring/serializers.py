@@ -4,7 +4,7 @@ from typing import Any
 
 from rest_framework import serializers
 
-from apps.monitoring.charts import KINDS
+from apps.monitoring.charts.requests import KINDS
 from apps.monitoring.models import Rollup
 
 

@@ -44,12 +44,20 @@ class Sums:
         return histogram.quantile(self.bins, 0.50)
 
     @property
+    def p90_ms(self) -> float | None:
+        return histogram.quantile(self.bins, 0.90)
+
+    @property
     def p95_ms(self) -> float | None:
         return histogram.quantile(self.bins, 0.95)
 
     @property
     def p99_ms(self) -> float | None:
         return histogram.quantile(self.bins, 0.99)
+
+    @property
+    def p999_ms(self) -> float | None:
+        return histogram.quantile(self.bins, 0.999)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from django.utils.dateparse import parse_datetime
 from django.views.decorators.http import require_safe
 
 from apps.accounts.selectors import require
-from apps.monitoring import charts
+from apps.monitoring.charts import requests as charts
 from apps.monitoring.selectors import requests as selectors
 from apps.serving.models import Endpoint
 

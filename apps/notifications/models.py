@@ -21,6 +21,7 @@ class Delivery(models.Model):
     subject = models.CharField(max_length=250)
     text = models.TextField()
     html = models.TextField()
+    picture = models.BinaryField(null=True)  # PNG, shown in the HTML
     link = models.CharField(max_length=300)
     status = models.CharField(
         max_length=10,

@@ -95,7 +95,7 @@ class Aliases(APIView):
 
 class Datasets(generics.GenericAPIView[Dataset]):
     serializer_class = DatasetSerializer
-    parser_classes = (MultiPartParser,)
+    parser_classes = (MultiPartParser, JSONParser)
 
     def get_queryset(self) -> Any:
         if getattr(self, "swagger_fake_view", False):
@@ -109,26 +109,32 @@ class Datasets(generics.GenericAPIView[Dataset]):
         return self.get_paginated_response(DatasetSerializer(page, many=True).data)
 
     @extend_schema(
-        request={"multipart/form-data": DatasetRequestSerializer},
+        request={
+            "multipart/form-data": DatasetRequestSerializer,
+            "application/json": DatasetRequestSerializer,
+        },
         responses={201: DatasetSerializer},
     )
     def post(self, request: Request, name: str) -> Response:
-        """Register a Parquet file. The same file, name and columns again: the same data set."""
+        """Register a Parquet or CSV file. The same file, name and columns: the same data set."""
         model = model_for(request.user, name, "dataset.register")
         asked = DatasetRequestSerializer(data=request.data)
         asked.is_valid(raise_exception=True)
         assert isinstance(request.user, User)
         given = asked.validated_data
-        dataset = services.register_dataset(
-            model=model,
-            name=given["name"],
-            role=DatasetRole(given["role"]),
-            file=given["file"],
-            label_column=given["label_column"],
-            time_column=given["time_column"],
-            actor=request.user,
-            now=timezone.now(),
-        )
+        said: dict[str, Any] = {
+            "model": model,
+            "name": given["name"],
+            "role": DatasetRole(given["role"]),
+            "label_column": given["label_column"],
+            "time_column": given["time_column"],
+            "actor": request.user,
+            "now": timezone.now(),
+        }
+        if given["uri"]:
+            dataset = services.register_dataset_from(uri=given["uri"], **said)
+        else:
+            dataset = services.register_dataset(file=given["file"], **said)
         return Response(DatasetSerializer(dataset).data, status=201)
 
 

@@ -21,4 +21,4 @@ class DatasetForm(forms.Form):
     role = forms.ChoiceField(choices=[(r.value, r.value) for r in DatasetRole], initial="holdout")
     label_column = forms.CharField(max_length=200, required=False)
     time_column = forms.CharField(max_length=200, required=False)
-    file = forms.FileField(label="Parquet file")
+    file = forms.FileField(label="Parquet or CSV file")

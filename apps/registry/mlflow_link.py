@@ -35,7 +35,7 @@ def base_url() -> str:
     return settings.MLFLOW_URL + ("/mlflow" if settings.MLFLOW_EMBEDDED else "")
 
 
-def call(method: str, path: str, **payload: Any) -> dict[str, Any]:
+def call(method: str, path: str, /, **payload: Any) -> dict[str, Any]:
     """It makes one call and returns MLflow's answer.
 
     Raises: NotThere for what MLflow does not have, Unavailable when it does not answer, and
@@ -131,6 +131,48 @@ def download(name: str, number: int, into: Path, *, tick: Callable[[], None] | N
     Raises: Unavailable when the server does not answer, NotThere when the artifacts are gone;
     whatever `tick`, called a few times a second, raises to stop it.
     """
+    done = _fetch(f"models:/{name}/{number}", into, tick, DOWNLOAD_SECONDS, None)
+    if done.ok and next(into.iterdir(), None) is not None:
+        return
+    version(name, number)  # raises when the server is down or the version is gone
+    if done.killed_why:
+        raise Unavailable(f"The artifacts do not arrive. {done.killed_why}")
+    raise NotThere(_last_words(f"{name} v{number}", done))
+
+
+def download_file(
+    uri: str,
+    into: Path,
+    *,
+    tick: Callable[[], None] | None = None,
+    timeout_seconds: float,
+    most_bytes: int,
+) -> Path:
+    """It fetches one file, by an address such as runs:/<id>/train.parquet, into a directory.
+
+    Raises: Unavailable, NotThere as `download` does; Refusal when it is larger, or no file.
+    """
+    done = _fetch(uri, into, tick, timeout_seconds, most_bytes)
+    files = [path for path in into.rglob("*") if path.is_file() and not path.is_symlink()]
+    if done.ok and len(files) == 1:
+        return files[0]
+    call("GET", f"{API}/experiments/search", max_results=1)  # raises when the server is down
+    if done.killed_why:
+        raise Refusal(f"The file does not arrive. {done.killed_why}")
+    if any(path.stat().st_size >= most_bytes for path in files):
+        raise Refusal(f"The file is larger than {most_bytes / 1024**3:g} GiB")
+    if done.ok and files:
+        raise Refusal("It is a directory, not a file")
+    raise NotThere(_last_words(uri, done))
+
+
+def _fetch(
+    uri: str,
+    into: Path,
+    tick: Callable[[], None] | None,
+    timeout_seconds: float,
+    file_bytes: int | None,
+) -> sandbox.Finished:
     environment = {
         key: os.environ[key]
         for key in ("PATH", "HOME", "LANG", "TMPDIR", "SSL_CERT_FILE", "AWS_CA_BUNDLE")
@@ -145,24 +187,35 @@ def download(name: str, number: int, into: Path, *, tick: Callable[[], None] | N
     if settings.MLFLOW_TOKEN:
         environment["MLFLOW_TRACKING_TOKEN"] = settings.MLFLOW_TOKEN
     command = [sys.executable, "-m", "mlflow", "artifacts", "download"]
-    command += ["--artifact-uri", f"models:/{name}/{number}", "--dst-path", str(into)]
-    done = sandbox.run(
+    command += ["--artifact-uri", uri, "--dst-path", str(into)]
+    return sandbox.run(
         command,
         env=environment,
-        limits=sandbox.Limits(memory_bytes=None, file_bytes=None),
-        timeout_seconds=DOWNLOAD_SECONDS,
+        limits=sandbox.Limits(memory_bytes=None, file_bytes=file_bytes),
+        timeout_seconds=timeout_seconds,
         on_tick=tick,
     )
-    if done.ok and next(into.iterdir(), None) is not None:
-        return
-    version(name, number)  # raises when the server is down or the version is gone
-    if done.killed_why:
-        raise Unavailable(f"The artifacts do not arrive. {done.killed_why}")
+
+
+def _last_words(what: str, done: sandbox.Finished) -> str:
     words = done.output_tail.strip().splitlines()
-    log.warning("No artifacts of %s v%s: %s", name, number, "\n".join(words[-5:]))
+    log.warning("No artifacts of %s: %s", what, "\n".join(words[-5:]))
     if done.returncode == 0 or not words:  # nothing went wrong, there only was nothing to fetch
-        raise NotThere("its artifact store holds no file for it")
-    raise NotThere(words[-1])
+        return "its artifact store holds no file for it"
+    return words[-1]
+
+
+def artifacts(run_id: str) -> list[dict[str, Any]]:
+    """The files at the top of a run's artifacts: {"path", "is_dir", "file_size"}."""
+    found: list[dict[str, Any]] = call("GET", f"{API}/artifacts/list", run_id=run_id).get(
+        "files", []
+    )
+    return found
+
+
+def artifact_json(run_id: str, path: str) -> Any:
+    """It reads a small JSON file of a run."""
+    return call("GET", "/get-artifact", run_uuid=run_id, path=path)
 
 
 def moment(milliseconds: Any) -> datetime:

@@ -10,6 +10,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from apps.core.errors import Refused
+from apps.registry.monitors_policy import Monitors
 from apps.registry.serving_policy import Part, Serving, Words
 
 HIGHER_IS_BETTER = ("roc_auc", "accuracy", "f1", "precision", "recall", "average_precision", "r2")
@@ -130,6 +131,7 @@ class EnvironmentPolicy(Part):
     approvals: Approvals = Approvals()
     rollout: RolloutPlan = RolloutPlan()
     serving: Serving = Serving()
+    monitors: Monitors = Monitors()
 
 
 class Document(Part):

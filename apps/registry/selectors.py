@@ -10,6 +10,12 @@ from apps.registry import policy
 from apps.registry.lifecycle import DatasetRole
 from apps.registry.models import Dataset, Model, Policy, Version
 
+# Of RunInput.source, for PostgreSQL: what names a Parquet or CSV file that MLflow keeps.
+LOGGED_IN_MLFLOW = (
+    r"((^|\")(mlflow-artifacts|runs|models):/|/api/2\.0/mlflow-artifacts/artifacts/)"
+    r"[^\"]*\.(parquet|csv)\"?"
+)
+
 
 def visible_models(user: Caller) -> QuerySet[Model]:
     return Model.objects.filter(team__in=teams_of(user)).select_related("team")

@@ -46,13 +46,26 @@ class DatasetSerializer(serializers.ModelSerializer[Dataset]):
 
 
 class DatasetRequestSerializer(serializers.Serializer[dict[str, Any]]):
-    """Sent as multipart/form-data."""
+    """Sent as multipart/form-data; as JSON when the rows lie at an address."""
 
     name = serializers.CharField(max_length=200)
     role = serializers.ChoiceField(choices=[r.value for r in DatasetRole])
     label_column = serializers.CharField(max_length=200, required=False, default="")
     time_column = serializers.CharField(max_length=200, required=False, default="")
-    file = serializers.FileField(help_text="a Parquet file")
+    file = serializers.FileField(required=False, help_text="a Parquet or CSV file")
+    uri = serializers.CharField(
+        max_length=1000,
+        required=False,
+        default="",
+        allow_blank=True,
+        help_text="instead of a file: runs:/, models:/ or mlflow-artifacts:/ of a run or version "
+        "of this team, or http(s):// of a host that is allowed",
+    )
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if bool(attrs.get("file")) == bool(attrs["uri"]):
+            raise serializers.ValidationError({"file": "Send a file, or a uri instead of it."})
+        return attrs
 
 
 class PolicySerializer(serializers.ModelSerializer[Policy]):

@@ -23,7 +23,7 @@ from apps.audit.services import record
 from apps.core import live
 from apps.core.dispatch import wake
 from apps.core.errors import Refused, Unavailable
-from apps.registry import found, mlflow_link, policy, tables
+from apps.registry import csv_files, downloads, found, mlflow_link, policy, sources, tables
 from apps.registry.lifecycle import DatasetRole, Source
 from apps.registry.models import (
     Alias,
@@ -43,6 +43,9 @@ WEBHOOK_GRACE = timedelta(seconds=3)  # the sweep looks for lost calls, not for 
 CLOCKS_DIFFER = timedelta(minutes=5)  # at most, as for the signature of a webhook
 KEPT_CALLS = timedelta(days=1)
 MOST_DATASET_BYTES = 2 * 1024**3
+FETCH_SECONDS = 60.0  # of a data set that an address names, while its caller waits
+IMPORTANCE = re.compile(r"feature_importance[A-Za-z_]*\.json")
+MOST_IMPORTANCE_BYTES = 1 << 20
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
 
@@ -332,15 +335,16 @@ def register_dataset(
     file: IO[bytes],
     label_column: str,
     time_column: str,
-    actor: User,
+    actor: User | None,
     now: datetime,
 ) -> Dataset:
-    """It keeps a copy of a Parquet file as a Dataset; the same again is the same Dataset.
+    """It keeps a copy of a Parquet or CSV file as a Dataset; the same again is the same Dataset.
 
-    The same is a file of the same content and columns as the newest of this name and role.
+    The same is a file of the same content and columns as the newest of this name and role. CSV is
+    kept as Parquet.
 
-    Raises: DatasetRefused for what is not Parquet, for columns that are not there, for no rows or
-    too many of them.
+    Raises: DatasetRefused for what is neither, for columns that are not there, for no rows or too
+    many of them.
     """
     folder = settings.STACK.var / "datasets"
     folder.mkdir(parents=True, exist_ok=True)
@@ -348,6 +352,8 @@ def register_dataset(
     path = Path(temporary)
     try:
         fingerprint = _copy(file, handle)
+        if csv_files.is_csv(path, str(getattr(file, "name", ""))):
+            fingerprint = _as_parquet(path)
         facts = tables.facts(path, label_column, time_column)
         kept = folder / f"{fingerprint.removeprefix('sha256:')}.parquet"
         path.chmod(0o644)
@@ -362,7 +368,78 @@ def register_dataset(
         return _keep_dataset(said, actor, now, path=str(kept), **facts)
 
 
-def _keep_dataset(said: dict[str, Any], actor: User, now: datetime, **facts: Any) -> Dataset:
+def register_dataset_from(
+    *,
+    model: Model,
+    uri: str,
+    actor: User | None,
+    now: datetime,
+    tick: Callable[[], None] | None = None,
+    timeout_seconds: float = FETCH_SECONDS,
+    **said: Any,
+) -> Dataset:
+    """It fetches the file that the address names, and registers it.
+
+    `said`: name, role, label_column and time_column. An address of MLflow must be one of the
+    team's own runs or versions, any other of a host of PORTAL_DATASET_HOSTS.
+
+    Raises: DatasetRefused; Unavailable when MLflow does not answer; what `tick` raises.
+    """
+    if uri.partition(":/")[0] in sources.SCHEMES:
+        place = sources.allowed_place(uri, model)
+        with tempfile.TemporaryDirectory(prefix="portal-dataset-") as folder:
+            path = _fetched(place.uri, Path(folder), tick, timeout_seconds)
+            with path.open("rb") as file:
+                return register_dataset(model=model, file=file, actor=actor, now=now, **said)
+    with downloads.opened(
+        sources.allowed_url(uri), most_bytes=MOST_DATASET_BYTES, timeout_seconds=timeout_seconds
+    ) as file:
+        return register_dataset(model=model, file=file, actor=actor, now=now, **said)
+
+
+def register_input(*, given: RunInput, now: datetime, tick: Callable[[], None]) -> Dataset:
+    """It registers the file that a training run logged as a training set of the run's model.
+
+    Raises: as `register_dataset_from`.
+    """
+    return register_dataset_from(
+        model=given.version.model,
+        uri=sources.of_input(given.source),
+        actor=None,
+        now=now,
+        tick=tick,
+        timeout_seconds=mlflow_link.DOWNLOAD_SECONDS,
+        name=given.name[:200],
+        role=DatasetRole.TRAINING,
+        label_column="",
+        time_column="",
+    )
+
+
+def _fetched(
+    uri: str, folder: Path, tick: Callable[[], None] | None, timeout_seconds: float
+) -> Path:
+    try:
+        return mlflow_link.download_file(
+            uri, folder, tick=tick, timeout_seconds=timeout_seconds, most_bytes=MOST_DATASET_BYTES
+        )
+    except (mlflow_link.NotThere, mlflow_link.Refusal) as why:
+        raise DatasetRefused(f"{uri} cannot be fetched: {why}") from why
+
+
+def _as_parquet(path: Path) -> str:
+    """It puts the rows of a CSV file into its place, and gives their fingerprint."""
+    rows = path.with_suffix(".rows.tmp")
+    try:
+        csv_files.to_parquet(path, rows)
+        rows.replace(path)
+    finally:
+        rows.unlink(missing_ok=True)
+    with path.open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
+def _keep_dataset(said: dict[str, Any], actor: User | None, now: datetime, **facts: Any) -> Dataset:
     """Only the newest of a name can be the same again, since only the newest one counts."""
     model, name, role = said["model"], said["name"], said["role"]
     Model.objects.select_for_update().get(pk=model.pk)  # the same file twice at once: one row
@@ -422,3 +499,25 @@ def download_artifacts(
     if found.registered_at(said) != version.registered_at:
         # MLflow fetches by number, and would ship another model under this version's name.
         raise ArtifactGone(f"MLflow gave the number of {version} to another version")
+
+
+def run_importance(version: Version) -> dict[str, Any]:
+    """Input -> weight as the training run's autologging wrote it; {} where it wrote none.
+
+    Raises: Unavailable.
+    """
+    if not version.run_id:
+        return {}
+    try:
+        found = [
+            str(file["path"])
+            for file in mlflow_link.artifacts(version.run_id)
+            if IMPORTANCE.fullmatch(str(file.get("path", "")))
+            and int(file.get("file_size") or 0) <= MOST_IMPORTANCE_BYTES
+        ]
+        # What an input gains says more than how often a tree asks for it.
+        found.sort(key=lambda path: ("gain" not in path, path))
+        told = mlflow_link.artifact_json(version.run_id, found[0]) if found else {}
+    except (mlflow_link.NotThere, mlflow_link.Refusal, KeyError, ValueError):
+        return {}
+    return told if isinstance(told, dict) else {}

@@ -1,7 +1,7 @@
 """Reads the rows that candidates are judged on."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,13 +14,12 @@ from numpy.typing import NDArray
 
 from apps.core.errors import Refused
 from apps.jobs.services import Failed
+from apps.registry import sampling
 from apps.registry import services as registry
 from apps.registry.models import Dataset
 
 MOST_ROWS = 200_000
 MOST_BYTES = 1024**3
-BATCH_ROWS = 1024  # few, since one long text that all rows share is unpacked once a row
-MOST_PIECES = 1000  # of a few rows each; then they become one, or their frames outweigh them
 
 
 @dataclass(frozen=True)
@@ -51,16 +50,6 @@ class Holdout:
         words = f"{self.dataset.fingerprint} {self.label_column} {self.rows}"
         return hashlib.sha256(words.encode()).hexdigest()
 
-    @property
-    def features(self) -> list[str]:
-        special = (self.label_column,)
-        return [name for name in self.table.column_names if name not in special]
-
-    def split(self, columns: list[str]) -> dict[str, Any]:
-        """It gives the rows in the dataframe_split form, these columns only."""
-        values = [self.table.column(name).to_pylist() for name in columns]
-        return {"columns": columns, "data": list(zip(*values, strict=True))}
-
 
 def read(dataset: Dataset, *, tick: Callable[[], None]) -> Holdout:
     """It reads the data set and leaves out the rows whose label is not known.
@@ -77,9 +66,9 @@ def read(dataset: Dataset, *, tick: Callable[[], None]) -> Holdout:
         label = _label_of(dataset, file.schema_arrow.names)
         labelled = sum(
             pc.sum(_has_label(batch.column(label))).as_py() or 0
-            for batch in _batches(file, tick, label)
+            for batch in sampling.batches(file, tick, [label])
         )
-        table = _draw(dataset, file, _places(labelled), tick)
+        table = _draw(dataset, file, sampling.places(labelled, MOST_ROWS), tick)
     except FileNotFoundError as gone:
         raise Failed(f"{what} has lost its file") from gone
     except Refused as refused:
@@ -101,48 +90,20 @@ def _label_of(dataset: Dataset, columns: list[str]) -> str:
     return dataset.label_column
 
 
-def _places(labelled: int) -> NDArray[np.int64]:
-    """Which of the labelled rows are drawn: all, or evenly spread ones."""
-    step = max(labelled / MOST_ROWS, 1.0)
-    return (np.arange(min(labelled, MOST_ROWS)) * step).astype(np.int64)
-
-
 def _draw(
     dataset: Dataset, file: pq.ParquetFile, places: NDArray[np.int64], tick: Callable[[], None]
 ) -> pa.Table:
-    drawn: list[pa.RecordBatch] = []
-    fresh: list[pa.RecordBatch] = []
-    passed = held_bytes = 0
-    for batch in _batches(file, tick):
-        known = batch.filter(_has_label(batch.column(dataset.label_column)))
-        first, last = np.searchsorted(places, [passed, passed + known.num_rows])
-        fresh.append(known.take(pa.array(places[first:last] - passed)))
-        passed += known.num_rows
-        held_bytes += _unpacked_bytes(fresh[-1])
-        if held_bytes > MOST_BYTES:
-            raise Failed(
-                f"The rows of the data set {dataset.name} that models are judged on hold more than "
-                f"{MOST_BYTES / 1024**3:g} GiB; register one with fewer or narrower columns"
-            )
-        if len(fresh) == MOST_PIECES:
-            drawn, fresh = [*drawn, pa.concat_batches(fresh)], []
-    return pa.Table.from_batches([*drawn, *fresh], schema=file.schema_arrow)
-
-
-def _unpacked_bytes(batch: pa.RecordBatch) -> int:
-    """As its values will be written out for the model, not as a dictionary shares them."""
-    return sum(
-        (column.dictionary_decode() if pa.types.is_dictionary(column.type) else column).nbytes
-        for column in batch.columns
+    label = dataset.label_column
+    known = (
+        batch.filter(_has_label(batch.column(label))) for batch in sampling.batches(file, tick)
     )
-
-
-def _batches(
-    file: pq.ParquetFile, tick: Callable[[], None], *columns: str
-) -> Iterator[pa.RecordBatch]:
-    for batch in file.iter_batches(BATCH_ROWS, columns=list(columns) or None):
-        tick()
-        yield batch
+    try:
+        return sampling.draw(known, places, schema=file.schema_arrow, most_bytes=MOST_BYTES)
+    except sampling.TooMuch as too_much:
+        raise Failed(
+            f"The rows of the data set {dataset.name} that models are judged on hold more than "
+            f"{MOST_BYTES / 1024**3:g} GiB; register one with fewer or narrower columns"
+        ) from too_much
 
 
 def _has_label(column: Any) -> Any:

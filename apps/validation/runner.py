@@ -4,13 +4,14 @@ import time
 
 from django.utils import timezone
 
+from apps.builds import predictions
 from apps.builds.models import Build
+from apps.builds.predictions import Answers, Asked
 from apps.jobs.services import Failed, Running
-from apps.validation import gates, holdout, predictions, services
+from apps.validation import gates, holdout, services
 from apps.validation.gates import Seen
 from apps.validation.holdout import Holdout
 from apps.validation.models import ValidationRun
-from apps.validation.predictions import Answers
 
 
 def work(run_id: int, running: Running) -> None:
@@ -103,7 +104,8 @@ def _read(run: ValidationRun, running: Running, *, required: bool) -> Holdout | 
 
 def _ask(build: Build, rows: Holdout, running: Running) -> Answers:
     running.check()
-    answers = predictions.of(build=build, holdout=rows, tick=running.check)
+    asked = Asked(rows.table, rows.key, rows.dataset.name, rows.label_column)
+    answers = predictions.of(build=build, asked=asked, tick=running.check)
     how = "kept from an earlier run" if answers.kept else f"in {answers.seconds:.1f} s"
     running.log(f"{build.version} answered {rows.rows:,} rows, {how}")
     return answers

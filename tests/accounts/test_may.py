@@ -40,6 +40,7 @@ EXPECTED = {
     "rollout.steer": ("om", "write"),
     "endpoint.test": ("dom", "test"),
     "endpoint.configure": ("om", "write"),
+    "feedback.send": ("dom", "write"),
     "mlflow.read": ("vdaom", "mlflow"),
     "mlflow.write": ("dom", "mlflow"),
 }

@@ -6,6 +6,7 @@ import pytest
 PUBLIC = {
     "models", "services", "selectors", "lifecycle", "policy", "serving_policy", "monitors_policy",
     "predictions",  # builds: what a build's model answers
+    "sampling",  # registry: evenly spread rows of a data set
     "layout", "distances", "meaning",  # baselines: pure, what its tables' JSON and bytes mean
     # monitoring: the columns of the files that it writes and where they lie, pure forms of its own
     "rows", "places", "conditions", "pictures", "histogram",

@@ -16,6 +16,7 @@ from apps.serving.models import Endpoint
 from apps.validation.models import ValidationRun
 from tests.factories.accounts import member
 from tests.factories.audit import EventFactory
+from tests.factories.baselines import BaselineFactory
 from tests.factories.builds import BuildFactory
 from tests.factories.jobs import JobFactory, JobLineFactory
 from tests.factories.monitoring import RollupFactory
@@ -65,6 +66,7 @@ def everything() -> Everything:
     JobLineFactory.create(job=job, text=NAME)
     served, build = BuildFactory.create(version=old), BuildFactory.create(version=version, job=job)
     Job.objects.filter(pk=job.pk).update(subject_id=build.pk)
+    BaselineFactory.create(build=build)
     staging, production = (
         EnvironmentFactory.create(name=name) for name in ("staging", "production")
     )

@@ -1,16 +1,19 @@
+from typing import Any
+
 import numpy as np
 from factory.django import DjangoModelFactory
 
-from apps.monitoring import histogram
+from apps.monitoring import histogram, windows
 from apps.monitoring.models import Rollup
-from apps.monitoring.sums import WIDTH_SECONDS
+from apps.monitoring.services import rollups
+from apps.monitoring.sums import WIDTH_SECONDS, Sums
 from tests.factories.declared import LazyAttribute, SubFactory
 from tests.factories.registry import NOON
 from tests.factories.serving import RevisionFactory
 
 
 class RollupFactory(DjangoModelFactory[Rollup]):
-    """Ten seconds of one revision; every answered request took `ms` milliseconds."""
+    """Ten seconds of one revision, in every tier; each answered request took `ms` milliseconds."""
 
     class Meta:
         model = Rollup
@@ -31,3 +34,13 @@ class RollupFactory(DjangoModelFactory[Rollup]):
     latency_bins = LazyAttribute(
         lambda row: histogram.pack(histogram.from_us(np.full(row.latency_count, row.ms * 1000)))
     )
+
+    @classmethod
+    def _create(cls, model_class: type[Rollup], *args: Any, **values: Any) -> Rollup:
+        at = windows.down(values.pop("at"), values.pop("width_seconds"))
+        revision, origin = values.pop("revision"), values.pop("origin")
+        bins = histogram.unpack(values.pop("latency_bins"))
+        rollups.add({(revision.pk, int(at.timestamp())): Sums(bins=bins, **values)}, origin)
+        return Rollup.objects.get(
+            revision=revision, origin=origin, at=at, width_seconds=WIDTH_SECONDS
+        )

@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
+from django.db.models import QuerySet
 
 from apps.accounts.models import Team
 from apps.builds.models import Build
+from apps.monitoring.models import Rollup
+from apps.monitoring.sums import WIDTH_SECONDS
 from apps.registry.models import Model, Version
 from apps.serving.models import Endpoint, Environment, Revision
 from tests.journeys.product import free_ports
@@ -97,6 +100,11 @@ def line(at_us: int, revision: Revision | None, **changes: Any) -> bytes:
         "cluster": revision and cluster_name("production", "flights", revision.pk),
     }
     return json.dumps(entry | changes).encode() + b"\n"
+
+
+def spans() -> QuerySet[Rollup]:
+    """The sums as they were counted: the other tiers hold the same once more."""
+    return Rollup.objects.filter(width_seconds=WIDTH_SECONDS)
 
 
 def access_log() -> Path:

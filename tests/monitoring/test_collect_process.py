@@ -19,10 +19,10 @@ from django.conf import settings
 from django.db import connection
 from django.db.models import Sum
 
-from apps.monitoring.models import LogFile, Rollup, Segment
+from apps.monitoring.models import LogFile, Segment
 from apps.serving.models import Endpoint
 from mlops_portal.stack.config import ROOT
-from tests.monitoring.making import START_US, access_log, append, line, record
+from tests.monitoring.making import START_US, access_log, append, line, record, spans
 
 ROWS = 3_000  # a segment
 SEGMENTS = 40
@@ -128,7 +128,7 @@ def reached(segments: int) -> bool:
 
 
 def counted(origin: str) -> int:
-    seen = Rollup.objects.filter(origin=origin).aggregate(total=Sum("requests"))
+    seen = spans().filter(origin=origin).aggregate(total=Sum("requests"))
     return int(seen["total"] or 0)
 
 

@@ -12,9 +12,8 @@ from redis.exceptions import ConnectionError as BrokerGone
 from apps.core import live
 from apps.monitoring import collector
 from apps.monitoring.collector import Collector
-from apps.monitoring.models import Rollup
 from apps.serving.models import Endpoint
-from tests.monitoring.making import START_US, access_log, append, line, record, segment
+from tests.monitoring.making import START_US, access_log, append, line, record, segment, spans
 
 pytestmark = pytest.mark.django_db
 
@@ -58,7 +57,7 @@ def test_a_broker_that_is_away_holds_up_nothing(
     monkeypatch.setattr(live, "publish", gone)
     append(access_log(), line(START_US, endpoint.stable))
     Collector(now=lambda: now).tick()
-    assert Rollup.objects.get().requests == 1
+    assert spans().get().requests == 1
 
 
 def test_many_segments_are_counted_in_batches(
@@ -70,7 +69,7 @@ def test_many_segments_are_counted_in_batches(
         segment(pk, [record(START_US)])
     works = Collector(now=lambda: now)
     assert [works.count_segments() for _ in range(4)] == [True, True, False, False]
-    assert Rollup.objects.get().requests == 5
+    assert spans().get().requests == 5
 
 
 def test_it_waits_longer_each_time_for_a_database_that_is_away(

@@ -17,7 +17,7 @@ from apps.monitoring.services import segments as counting
 from apps.monitoring.services.segments import Found
 from apps.monitoring.sums import Sums
 from apps.serving.models import Endpoint
-from tests.monitoring.making import START_US, record, segment
+from tests.monitoring.making import START_US, record, segment, spans
 
 AT = datetime(2030, 1, 1, tzinfo=UTC)
 pytestmark = pytest.mark.django_db
@@ -40,7 +40,7 @@ def test_sums_are_exact(endpoint: Endpoint, now: datetime) -> None:
         ],
     )
     assert count(path, now=now) == {endpoint.pk}
-    first, second = Rollup.objects.filter(origin="server").order_by("at")
+    first, second = spans().filter(origin="server").order_by("at")
     assert (first.revision_id, first.origin, first.width_seconds) == (revision.pk, "server", 10)
     assert (first.at, second.at) == (AT, AT + timedelta(seconds=10))
     assert (first.requests, first.client_errors, first.server_errors) == (4, 1, 1)
@@ -66,10 +66,10 @@ def test_shadows_have_sums_of_their_own(endpoint: Endpoint, now: datetime) -> No
         record(START_US, us=9, status=503, shadow=True),
     ]
     count(segment(revision.pk, [*copies, record(START_US, us=2000)]), now=now)
-    asked = Rollup.objects.get(origin="server")
+    asked = spans().get(origin="server")
     assert (asked.revision_id, asked.requests, asked.latency_count) == (revision.pk, 1, 1)
     assert histogram.unpack(asked.latency_bins).tolist() == histogram.from_us([2000]).tolist()
-    seen = Rollup.objects.get(origin="shadow")
+    seen = spans().get(origin="shadow")
     assert (seen.revision_id, seen.at) == (revision.pk, AT)
     assert (seen.requests, seen.client_errors, seen.server_errors) == (4, 1, 1)
     assert seen.latency_count == 2
@@ -98,8 +98,8 @@ def test_what_was_sampled_out_is_in_the_sums_and_not_in_the_rows(
         ],
     )
     count(path, now=now)
-    assert dict(Rollup.objects.values_list("origin", "requests")) == {"server": 2, "shadow": 1}
-    asked = Rollup.objects.get(origin="server")
+    assert dict(spans().values_list("origin", "requests")) == {"server": 2, "shadow": 1}
+    asked = spans().get(origin="server")
     assert histogram.unpack(asked.latency_bins).tolist() == histogram.from_us([1000, 2000]).tolist()
     row = Segment.objects.get()
     assert (row.rows, row.torn) == (1, 4)
@@ -112,7 +112,7 @@ def test_a_segment_of_nothing_but_outlines_is_counted_and_goes(
 ) -> None:
     path = segment(endpoint.revisions.get(number=1).pk, [outline(START_US), outline(START_US)])
     count(path, now=now)
-    assert Rollup.objects.get().requests == 2
+    assert spans().get().requests == 2
     assert Segment.objects.get().rows == 0
     assert not path.exists()
 
@@ -121,7 +121,7 @@ def test_late_rows_add_to_the_span_they_belong_to(endpoint: Endpoint, now: datet
     revision = endpoint.revisions.get(number=1)
     for latency in (1000, 5000, 90_000):
         count(segment(revision.pk, [record(START_US, us=latency)]), now=now)
-    row = Rollup.objects.get()
+    row = spans().get()
     assert (row.requests, row.latency_count) == (3, 3)
     expected = histogram.from_us([1000, 5000, 90_000])
     assert histogram.unpack(row.latency_bins).tolist() == expected.tolist()
@@ -135,7 +135,7 @@ def test_two_segments_of_one_batch_and_two_revisions(endpoint: Endpoint, now: da
         segment(two.pk, [record(START_US)]),
     ]
     count(*paths, now=now)
-    seen = Rollup.objects.values_list("revision", "requests", "server_errors")
+    seen = spans().values_list("revision", "requests", "server_errors")
     assert set(seen) == {(one.pk, 3, 1), (two.pk, 1, 0)}
 
 
@@ -143,7 +143,7 @@ def test_a_segment_is_counted_once(endpoint: Endpoint, now: datetime) -> None:
     path = segment(endpoint.revisions.all()[0].pk, [record(START_US)])
     assert count(path, now=now) == {endpoint.pk}
     assert count(path, now=now) == set()
-    assert Rollup.objects.get().requests == 1
+    assert spans().get().requests == 1
     assert Segment.objects.count() == 1
 
 
@@ -161,7 +161,7 @@ def test_a_failure_among_the_sums_leaves_nothing(
             count(path, now=now)
     assert not Segment.objects.exists()
     count(path, now=now)
-    assert Rollup.objects.get().requests == 1
+    assert spans().get().requests == 1
 
 
 def test_torn_lines_and_drops_are_counted(
@@ -182,14 +182,14 @@ def test_torn_lines_and_drops_are_counted(
         count(path, now=now)
     row = Segment.objects.get()
     assert (row.rows, row.dropped, row.torn) == (1, 9, 8)
-    assert Rollup.objects.get().requests == 1
+    assert spans().get().requests == 1
     assert "8 torn lines" in caplog.text
 
 
 def test_a_last_line_that_lacks_only_its_end_is_whole(endpoint: Endpoint, now: datetime) -> None:
     tail = json.dumps(record(START_US)).encode()
     count(segment(endpoint.revisions.all()[0].pk, [], tail=tail), now=now)
-    assert Rollup.objects.get().requests == 1
+    assert spans().get().requests == 1
 
 
 def test_a_segment_without_records_is_counted_and_goes(endpoint: Endpoint, now: datetime) -> None:
@@ -197,7 +197,7 @@ def test_a_segment_without_records_is_counted_and_goes(endpoint: Endpoint, now: 
     count(path, now=now)
     assert Segment.objects.get().dropped == 3
     assert not path.exists()
-    assert not Rollup.objects.exists()
+    assert not spans().exists()
 
 
 def test_a_segment_of_no_revision_is_set_aside(
@@ -220,7 +220,7 @@ def test_a_link_is_never_followed(endpoint: Endpoint, now: datetime, var: Path) 
     count(path, now=now)
     assert secret.exists()
     assert (var / "spool" / "rejected" / f"{path.parent.name}.{path.name}").is_symlink()
-    assert not Rollup.objects.exists()
+    assert not spans().exists()
     os.mkfifo(path)
     with pytest.raises(segments.Unreadable, match="no regular file"):
         segments.read(path)
@@ -231,7 +231,7 @@ def test_rollups_add_under_their_key(endpoint: Endpoint) -> None:
     seconds = START_US // 1_000_000
     for origin in (Rollup.From.GATEWAY, Rollup.From.SERVER, Rollup.From.SERVER):
         rollups.add({(pk, seconds): Sums(requests=1)}, origin)
-    seen = dict(Rollup.objects.values_list("origin", "requests"))
+    seen = dict(spans().values_list("origin", "requests"))
     assert seen == {"gateway": 1, "server": 2}
 
 

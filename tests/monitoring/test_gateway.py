@@ -21,19 +21,19 @@ from django.db import OperationalError, connection
 from django.db.models import Sum
 
 from apps.monitoring import gateway_log, histogram
-from apps.monitoring.models import Rollup, TailPosition
+from apps.monitoring.models import TailPosition
 from apps.monitoring.services import gateway, rollups
 from apps.serving.backends import envoy, unix
 from apps.serving.models import Endpoint
 from mlops_portal.stack import envoy as stack_envoy
-from tests.monitoring.making import START_US, access_log, append, line
+from tests.monitoring.making import START_US, access_log, append, line, spans
 
 AT = datetime(2030, 1, 1, tzinfo=UTC)
 pytestmark = pytest.mark.django_db
 
 
 def requests() -> int:
-    return int(Rollup.objects.aggregate(total=Sum("requests"))["total"] or 0)
+    return int(spans().aggregate(total=Sum("requests"))["total"] or 0)
 
 
 def drain() -> gateway.Progress:
@@ -68,7 +68,7 @@ def test_sums_are_what_callers_got(endpoint: Endpoint) -> None:
     )
     progress = drain()
     assert (progress.endpoints, progress.rows) == ({endpoint.pk}, 7)
-    first, second = Rollup.objects.filter(revision=stable).order_by("at")
+    first, second = spans().filter(revision=stable).order_by("at")
     assert (first.at, second.at) == (AT, AT + timedelta(seconds=10))
     assert (first.origin, first.width_seconds) == ("gateway", 10)
     assert (first.requests, first.client_errors, first.server_errors) == (5, 1, 2)
@@ -76,7 +76,7 @@ def test_sums_are_what_callers_got(endpoint: Endpoint) -> None:
     expected = histogram.from_us([1000, 4000])
     assert histogram.unpack(first.latency_bins).tolist() == expected.tolist()
     assert second.requests == 1
-    assert Rollup.objects.get(revision=candidate).requests == 1
+    assert spans().get(revision=candidate).requests == 1
 
 
 def test_what_people_try_out_is_no_callers_traffic(endpoint: Endpoint) -> None:
@@ -89,7 +89,7 @@ def test_what_people_try_out_is_no_callers_traffic(endpoint: Endpoint) -> None:
 
     progress = drain()
 
-    assert (Rollup.objects.count(), progress.rows, progress.nowhere) == (0, 0, {})
+    assert (spans().count(), progress.rows, progress.nowhere) == (0, 0, {})
 
 
 def test_what_reached_no_model_counts_for_the_stable_revision(endpoint: Endpoint) -> None:
@@ -102,7 +102,7 @@ def test_what_reached_no_model_counts_for_the_stable_revision(endpoint: Endpoint
         + b"not json\n",
     )
     progress = drain()
-    row = Rollup.objects.get()
+    row = spans().get()
     assert (row.revision_id, row.requests, row.server_errors) == (endpoint.stable_id, 1, 1)
     assert progress.nowhere == {
         "404": 1,
@@ -288,7 +288,7 @@ def test_a_caller_that_hangs_up_is_no_error_of_ours(
 ) -> None:
     append(access_log(), line(START_US, endpoint.stable, **{"code": 0, "us": None, **hung_up}))
     drain()
-    row = Rollup.objects.get()
+    row = spans().get()
     assert (row.requests, row.latency_count) == (1, 0)
     assert (row.client_errors, row.server_errors) == (client_errors, 1 - client_errors)
 
@@ -433,7 +433,7 @@ def test_the_real_gateway_tells_impatient_callers_from_a_candidate_that_hangs(
         finally:
             process.terminate()
             process.wait(10)
-    rows = list(Rollup.objects.all())
+    rows = list(spans().all())
     assert sum(row.client_errors for row in rows) == 1
     assert sum(row.server_errors for row in rows) == 1
 
@@ -464,7 +464,7 @@ def test_the_real_gateway_writes_what_is_read_and_opens_a_new_log(
     finally:
         process.terminate()
         process.wait(10)
-    rows = list(Rollup.objects.all())
+    rows = list(spans().all())
     assert sum(row.server_errors for row in rows) == sum(row.requests for row in rows) == 2
     assert {row.revision_id for row in rows} == {endpoint.stable_id}
     assert all(before <= row.at.timestamp() <= time.time() for row in rows)

@@ -14,7 +14,7 @@ import pytest
 
 from apps.monitoring import collector, parquet, segments
 from apps.monitoring.collector import Collector
-from apps.monitoring.models import LogFile, Rollup, Segment
+from apps.monitoring.models import LogFile, Segment
 from apps.monitoring.selectors import requests as selectors
 from apps.monitoring.services import leftovers
 from apps.monitoring.services import segments as counting
@@ -30,6 +30,7 @@ from tests.monitoring.making import (
     name,
     record,
     segment,
+    spans,
 )
 
 AT = datetime(2030, 1, 1, tzinfo=UTC)
@@ -62,7 +63,7 @@ def aside(var: Path) -> list[str]:
 
 
 def counted() -> int:
-    return sum(Rollup.objects.filter(origin="server").values_list("requests", flat=True))
+    return sum(spans().filter(origin="server").values_list("requests", flat=True))
 
 
 @pytest.mark.parametrize("levels", [255, 600, 1023])
@@ -94,7 +95,8 @@ def failing(real: Callable[..., Any], at: Callable[..., bool]) -> Callable[..., 
 
 
 def read_fails(monkeypatch: pytest.MonkeyPatch, bad: Path) -> None:
-    monkeypatch.setattr(segments, "read", failing(segments.read, lambda path: path == bad))
+    opens = failing(segments._content, lambda path: path == bad)
+    monkeypatch.setattr(segments, "_content", opens)
 
 
 def count_fails(monkeypatch: pytest.MonkeyPatch, bad: Path) -> None:
@@ -192,7 +194,7 @@ def test_callers_are_counted_when_segments_cannot_be(
     append(access_log(), line(START_US, stable))
     with pytest.raises(RuntimeError):
         Collector(now=lambda: AT).tick()
-    assert Rollup.objects.get().origin == "gateway"
+    assert spans().get().origin == "gateway"
 
 
 def test_a_tick_that_fails_does_not_end_the_process(
@@ -308,7 +310,7 @@ def test_times_far_from_the_files_own_are_no_records(stable: Revision, var: Path
     segment(stable.pk, near + far)
     Collector(now=lambda: AT + timedelta(hours=1)).tick()
     assert (Segment.objects.get().rows, Segment.objects.get().torn) == (3, len(far))
-    assert sorted(Rollup.objects.values_list("at", flat=True)) == [
+    assert sorted(spans().values_list("at", flat=True)) == [
         AT - timedelta(days=1),
         AT,
         AT + timedelta(days=1),
@@ -322,7 +324,7 @@ def test_a_file_that_is_dated_elsewhere_is_logged_and_in_no_sum(
         segment(stable.pk, [record(START_US + days * DAY_US, id=str(days))])
     collect()
     assert rows(var).keys() == {"-15", "-13", "2"}
-    assert Rollup.objects.get().at == AT - timedelta(days=13)
+    assert spans().get().at == AT - timedelta(days=13)
 
 
 def test_sums_of_many_spans_are_added_in_parts(
@@ -334,7 +336,7 @@ def test_sums_of_many_spans_are_added_in_parts(
         segment(pk, [record(at) for at in times])
     Collector(now=lambda: AT).tick()
     for revision in stable.endpoint.revisions.all():
-        seen = revision.rollups.order_by("at").values_list("requests", flat=True)
+        seen = spans().filter(revision=revision).order_by("at").values_list("requests", flat=True)
         assert list(seen) == [2, 1, 1, 1, 3]
 
 
@@ -366,7 +368,7 @@ def test_a_spool_that_its_model_shut_does_not_hold_up_the_others(
     times = iter([0.0, 0.0, 0.0])
     works = Collector(now=lambda: AT, clock=lambda: next(times, 60.0))
     works.tick()
-    assert Rollup.objects.get().revision == two
+    assert spans().get().revision == two
     assert f"The spool of revision {one.pk} cannot be listed" in caplog.text
 
 

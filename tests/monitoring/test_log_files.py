@@ -13,10 +13,10 @@ from django.db import OperationalError, connection
 
 from apps.monitoring import drilldown, parquet
 from apps.monitoring.collector import Collector
-from apps.monitoring.models import LogFile, Rollup, Segment
+from apps.monitoring.models import LogFile, Segment
 from apps.monitoring.services import leftovers, log_files
 from apps.serving.models import Endpoint
-from tests.monitoring.making import START_US, dated, record, segment
+from tests.monitoring.making import START_US, dated, record, segment, spans
 
 DAY_US = 86_400_000_000
 
@@ -224,7 +224,7 @@ def crash_and_go_on(
         assert len(calls) >= nth
     for moment in moments:
         collect(moment + timedelta(minutes=2))
-    assert sum(Rollup.objects.values_list("requests", flat=True)) == 6
+    assert sum(spans().values_list("requests", flat=True)) == 6
     assert logged(var) == ids
     assert not list(var.glob("spool/*/*.seg"))
     leftovers.sweep(now=datetime.now(UTC) + timedelta(hours=1, seconds=1))
@@ -280,9 +280,9 @@ def test_a_sweep_removes_what_is_old_and_nothing_else(
     collect(before + timedelta(minutes=1))
     path = segment(pk, [record(START_US, id="new")])
     collect(moment)
-    assert [row.at for row in Rollup.objects.order_by("at")] == [before, moment]
+    assert [row.at for row in spans().order_by("at")] == [before, moment]
     leftovers.sweep(now=moment)
-    assert [row.at for row in Rollup.objects.all()] == [moment]
+    assert [row.at for row in spans().all()] == [moment]
     later = moment + timedelta(days=2)
     leftovers.sweep(now=later)
     assert Segment.objects.count() == 1  # its rows are not in the log yet

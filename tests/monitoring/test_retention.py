@@ -51,6 +51,11 @@ def logged(endpoint: Endpoint, day: int, *ids: str) -> LogFile:
     return LogFile.objects.get(endpoint=endpoint, day=at.date())
 
 
+def size_of(file: LogFile) -> int:
+    """What a file of the log takes with its rows."""
+    return file.size_bytes + sum(file.row_files.values_list("size_bytes", flat=True))
+
+
 def on_disk(var: Path) -> list[str]:
     return sorted(
         row
@@ -92,7 +97,7 @@ def test_the_newest_policy_is_asked_and_without_a_limit_all_stays(
 
 
 def test_files_that_are_too_many_go_oldest_first(endpoint: Endpoint, var: Path) -> None:
-    sizes = [logged(endpoint, day, f"{day}").size_bytes for day in range(3)]
+    sizes = [size_of(logged(endpoint, day, f"{day}")) for day in range(3)]
     keep(endpoint, AT, keep_gb=(sizes[1] + sizes[2]) / retention.GB)
     retention.expire(now=AT)
     assert in_rows() == [2, 3]
@@ -100,6 +105,8 @@ def test_files_that_are_too_many_go_oldest_first(endpoint: Endpoint, var: Path) 
     retention.expire(now=AT)
     assert in_rows() == [3]
     assert on_disk(var) == ["2"]
+    (kept,) = LogFile.objects.get().row_files.all()
+    assert list(var.glob("rows/*/*/*")) == [var / "rows" / kept.path]
 
 
 def test_an_endpoint_has_its_own_limit(endpoint: Endpoint, var: Path) -> None:
@@ -127,6 +134,7 @@ def test_a_look_removes_a_limited_number(
 
 def test_it_is_told_once_a_day_with_all_that_went(endpoint: Endpoint, var: Path) -> None:
     files = [logged(endpoint, day, f"{day}a", f"{day}b") for day in range(4)]
+    size = size_of(files[0])
     keep(endpoint, AT, keep_days=1)
     told_at = AT + DAY + timedelta(seconds=1)
     retention.expire(now=told_at)
@@ -141,7 +149,7 @@ def test_it_is_told_once_a_day_with_all_that_went(endpoint: Endpoint, var: Path)
     assert event.evidence == {
         "rows": 2,
         "files": 1,
-        "size_bytes": files[0].size_bytes,
+        "size_bytes": size,
         "last_at": "2030-01-01T00:00:00+00:00",
     }
     keep(endpoint, AT, keep_days=0.5)
@@ -207,7 +215,7 @@ def test_a_segment_that_is_still_there_is_not_counted_again(endpoint: Endpoint, 
     assert Segment.objects.count() == 1
     Collector(now=lambda: later).tick()
     assert not path.exists()
-    assert [row.requests for row in Rollup.objects.all()] == [1]
+    assert [row.requests for row in Rollup.objects.filter(width_seconds=86_400)] == [1]
     assert not LogFile.objects.exists()
     leftovers.sweep(now=later)
     assert not Segment.objects.exists()

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from apps.jobs.services import Cancelled, Failed
-from apps.registry import tables
+from apps.registry import sampling, tables
 from apps.registry.models import Dataset
 from apps.validation import holdout
 from apps.validation.holdout import Holdout
@@ -64,7 +64,7 @@ def test_the_rows_are_drawn_evenly_whatever_the_batches(
     step = max(known.num_rows / most, 1)
     places = [int(i * step) for i in range(min(known.num_rows, most))]
     for name, value in (("MOST_ROWS", most), ("BATCH_ROWS", 64), ("MOST_PIECES", pieces)):
-        monkeypatch.setattr(holdout, name, value)
+        monkeypatch.setattr(holdout if name == "MOST_ROWS" else sampling, name, value)
 
     found = read(save(table, row_group_size=300))
 
@@ -84,7 +84,10 @@ def test_a_holdout_without_any_label(save: Save) -> None:
 def test_columns_whose_names_hold_dots(save: Save) -> None:
     table = pa.table({"late.not": [1.0, 2.0], "late": [0, 1], "a.b": ["x", "y"]})
 
-    assert read(save(table)).split(["a.b", "late.not"])["data"] == [("x", 1.0), ("y", 2.0)]
+    assert read(save(table)).table.select(["a.b", "late.not"]).to_pylist() == [
+        {"a.b": "x", "late.not": 1.0},
+        {"a.b": "y", "late.not": 2.0},
+    ]
 
 
 def test_a_large_table_is_read_in_little_memory(
@@ -126,7 +129,7 @@ def test_rows_that_hold_too_much_are_not_gathered(
 def test_more_rows_than_anything_goes_through(save: Save, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = save(rows(1000))
     monkeypatch.setattr(tables, "MOST_ROWS", 999)
-    monkeypatch.setattr(holdout, "_batches", None)  # reading would raise
+    monkeypatch.setattr(sampling, "batches", None)  # reading would raise
 
     with pytest.raises(Failed) as failed:
         read(dataset)

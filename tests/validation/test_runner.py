@@ -233,7 +233,7 @@ def test_the_same_bundle_on_the_same_rows_is_asked_once(
     judge.holdout(table())
     candidate = built()
     first = judge.run(candidate, AUC)
-    monkeypatch.setattr("apps.validation.predictions._ask", None)  # asking again would raise
+    monkeypatch.setattr("apps.builds.predictions._ask", None)  # asking again would raise
 
     again = judge.run(candidate, AUC)
 

@@ -5,11 +5,13 @@ Filters write numbers (`num`, `percent`, `rate`, `bytes`, `duration`, `ms`, `us`
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from django import template
 from django.core.paginator import Page
 from django.forms import BaseForm, BoundField
 from django.template.context import Context
+from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
@@ -19,6 +21,15 @@ from lucide.templatetags.lucide import lucide as draw_icon
 from apps.core.templatetags import drawing, formats, states
 
 register = template.Library()
+
+# Word of the tab, as a page gives it -> what people read and the name of its address.
+ENDPOINT_TABS = {
+    "overview": ("Overview", "endpoint"),
+    "monitoring": ("Monitoring", "endpoint-monitoring"),
+    "quality": ("Quality", "endpoint-quality"),
+    "log": ("Log", "endpoint-log"),
+    "incidents": ("Incidents", "endpoint-incidents"),
+}
 
 for _name, _filter in {
     "num": formats.format_num,
@@ -172,6 +183,22 @@ def _verdict(check: object) -> object:
 def tabs(items: Sequence[object], label: str = "Sections") -> dict[str, object]:
     """It links the sections of one page; items have `label`, `url`, `current`, may have `count`."""
     return {"items": items, "label": label}
+
+
+@register.inclusion_tag("core/components/endpoint_tabs.html")
+def endpoint_tabs(endpoint: Any, current: str = "overview") -> dict[str, object]:
+    """It links the pages of one endpoint; `current` is a word of ENDPOINT_TABS.
+
+    A tab whose page is not part of this installation is left out.
+    """
+    items = []
+    for word, (label, address) in ENDPOINT_TABS.items():
+        try:
+            url = reverse(address, args=[endpoint.environment.name, endpoint.name])
+        except NoReverseMatch:
+            continue
+        items.append({"label": label, "url": url, "current": word == current})
+    return {"items": items}
 
 
 @register.inclusion_tag("core/components/stat_tile.html")

@@ -1,21 +1,27 @@
 """Questions to the rollups. Their cost depends on the span of time, not on the predictions."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
+from functools import reduce
+from operator import or_
 from typing import Any
 
-from django.db.models import Max, QuerySet
+import numpy as np
+import numpy.typing as npt
+from django.db.models import Max, Q, QuerySet
 from django.db.models import Sum as Total
+from django.utils import timezone
 
-from apps.monitoring import drilldown, histogram, places
+from apps.monitoring import drilldown, histogram, places, windows
 from apps.monitoring.models import Rollup, Segment
 from apps.monitoring.sums import WIDTH_SECONDS, Sums
 from apps.serving.models import Endpoint, Revision
 
 MOST_BUCKETS = 2_000
 MOST_FILES = 5_000
+QUANTILES = {"p50_ms": 0.5, "p90_ms": 0.9, "p95_ms": 0.95, "p99_ms": 0.99, "p999_ms": 0.999}
 _COLUMNS = (
     "revision_id", "at", "requests", "client_errors", "server_errors", "latency_count",
     "log_latency_sum", "log_latency_square_sum", "latency_bins",
@@ -32,8 +38,10 @@ class Series:
     errors: list[float]  # server errors a second
     client_errors: list[float]
     p50_ms: list[float | None]
+    p90_ms: list[float | None]
     p95_ms: list[float | None]
     p99_ms: list[float | None]
+    p999_ms: list[float | None]
 
 
 def compare(
@@ -41,7 +49,8 @@ def compare(
 ) -> tuple[Sums, Sums | None]:
     """It sums what callers got from both since a moment.
 
-    Only spans that began at or after `since` count: the span in which a step was reached holds
+    The spans of 10 s, however long ago: a day's sum would hold what was before.
+    Only those that began at or after `since` count: the span in which a step was reached holds
     requests from before it.
     """
     return (
@@ -68,9 +77,15 @@ def totals(
     since: datetime,
     until: datetime,
     origin: Rollup.From = Rollup.From.GATEWAY,
+    now: datetime | None = None,
 ) -> dict[int, Sums]:
-    """It sums each revision over a span of time, by the revision's id."""
-    return _by_revision(_of(endpoint, since, until, origin))
+    """It sums each revision over a span of time, by the revision's id.
+
+    Of a time that only coarser tiers hold, the spans that it touches.
+    """
+    parts = windows.cover(since, until, _kept(now))
+    rows = _of(endpoint, origin).filter(_within(parts)) if parts else Rollup.objects.none()
+    return _by_revision(rows)
 
 
 def series(
@@ -79,35 +94,44 @@ def series(
     until: datetime,
     step_seconds: int,
     origin: Rollup.From = Rollup.From.GATEWAY,
+    now: datetime | None = None,
 ) -> list[Series]:
     """It gives the buckets from `since` to `until`, aligned to the step, of each revision.
 
+    Of a time of which only wider spans are kept, the step is longer than asked for.
     Raises: ValueError for a step that is no multiple of a rollup's width, or too many buckets.
     """
-    starts = buckets(since, until, step_seconds)
-    first = int(starts[0].timestamp())
-    found: dict[int, dict[int, Sums]] = defaultdict(lambda: defaultdict(Sums))
-    end = starts[-1] + timedelta(seconds=step_seconds)
-    for row in _of(endpoint, starts[0], end, origin).values_list(*_COLUMNS).iterator(500):
-        found[row[0]][(int(row[1].timestamp()) - first) // step_seconds].add(_sums(row))
-    revisions = Revision.objects.filter(pk__in=list(found)).select_related("version")
+    starts, step, width = _buckets(since, until, step_seconds, now)
+    end = starts[-1] + timedelta(seconds=step)
+    rows = _of(endpoint, origin).filter(width_seconds=width, at__gte=starts[0], at__lt=end)
+    found = list(rows.order_by("revision_id", "at").values_list(*_COLUMNS))
+    revisions = Revision.objects.filter(pk__in={row[0] for row in found}).select_related("version")
+    points = _points(found, starts[0], step)
     return [
-        _series(revision, starts, step_seconds, found[revision.pk])
+        _series(revision, starts, step, points[revision.pk])
         for revision in revisions.order_by("number")
     ]
 
 
-def buckets(since: datetime, until: datetime, step_seconds: int) -> list[datetime]:
+def buckets(
+    since: datetime, until: datetime, step_seconds: int, now: datetime | None = None
+) -> list[datetime]:
     """It gives the starts of the buckets that hold a span of time."""
-    if step_seconds <= 0 or step_seconds % WIDTH_SECONDS:
-        raise ValueError(f"The step must be a multiple of {WIDTH_SECONDS} seconds")
-    first = int(since.timestamp()) // step_seconds * step_seconds
-    count = -(-(int(until.timestamp()) - first) // step_seconds)
+    return _buckets(since, until, step_seconds, now)[0]
+
+
+def _buckets(
+    since: datetime, until: datetime, step_seconds: int, now: datetime | None
+) -> tuple[list[datetime], int, int]:
+    """It gives the starts, the step, and the width of the sums to read."""
+    step, width = windows.step_for(since, step_seconds, _kept(now))
+    first = windows.down(since, step)
+    count = -(-int(until.timestamp() - first.timestamp()) // step)
     if count < 1:
         raise ValueError("The end must lie after the beginning")
     if count > MOST_BUCKETS:
         raise ValueError(f"{count} points are too many to draw; choose a longer step")
-    return [datetime.fromtimestamp(first + i * step_seconds, UTC) for i in range(count)]
+    return [first + timedelta(seconds=step * place) for place in range(count)], step, width
 
 
 def dropped(endpoint: Endpoint, since: datetime) -> int:
@@ -123,7 +147,7 @@ def set_aside(endpoint: Endpoint, since: datetime) -> int:
 
 
 def last_at(endpoint: Endpoint) -> datetime | None:
-    """The start of the newest span that callers' requests were counted in."""
+    """The start of the newest span, of the finest that is kept, with requests of callers."""
     found = Rollup.objects.filter(revision__endpoint=endpoint, origin=Rollup.From.GATEWAY)
     at: datetime | None = found.aggregate(at=Max("at"))["at"]
     return at
@@ -146,16 +170,18 @@ def find_request(endpoint: Endpoint, request_id: str, since: datetime) -> list[d
     return sorted(once.values(), key=lambda row: (row["at"], row["revision"]))
 
 
-def _of(
-    endpoint: Endpoint, since: datetime, until: datetime, origin: Rollup.From
-) -> QuerySet[Rollup]:
-    return Rollup.objects.filter(
-        revision__in=list(endpoint.revisions.values_list("pk", flat=True)),
-        origin=origin,
-        width_seconds=WIDTH_SECONDS,
-        at__gte=since,
-        at__lt=until,
-    )
+def _kept(now: datetime | None) -> dict[int, datetime]:
+    return windows.oldest(windows.ROLLUPS, now or timezone.now())
+
+
+def _of(endpoint: Endpoint, origin: Rollup.From) -> QuerySet[Rollup]:
+    revisions = list(endpoint.revisions.values_list("pk", flat=True))
+    return Rollup.objects.filter(revision__in=revisions, origin=origin)
+
+
+def _within(parts: list[windows.Part]) -> Q:
+    wanted = [Q(width_seconds=width, at__gte=since, at__lt=until) for width, since, until in parts]
+    return reduce(or_, wanted)
 
 
 def _sum(revision: Revision, origin: Rollup.From, since: datetime, now: datetime) -> Sums:
@@ -181,17 +207,53 @@ def _sums(row: tuple[Any, ...]) -> Sums:
     return Sums(**named, bins=histogram.unpack(row[-1]))
 
 
-def _series(
-    revision: Revision, starts: list[datetime], step_seconds: int, found: Mapping[int, Sums]
-) -> Series:
-    parts = [found.get(place) for place in range(len(starts))]
+@dataclass(frozen=True)
+class _Points:
+    """One revision's buckets that hold something, with the sums of each."""
+
+    places: list[int]
+    counts: npt.NDArray[np.int64]  # a row a bucket: requests, client errors, server errors
+    quantiles: npt.NDArray[np.float64]  # as in QUANTILES
+
+
+def _points(found: Sequence[tuple[Any, ...]], first: datetime, step: int) -> Mapping[int, _Points]:
+    """It sums rows, in the order of revision and time, into buckets, all at once."""
+    if not found:
+        return {}
+    revisions = np.array([row[0] for row in found], dtype=np.int64)
+    seconds = np.array([row[1].timestamp() for row in found]) - first.timestamp()
+    places = seconds.astype(np.int64) // step
+    is_first = np.ones(len(found), dtype=np.bool_)
+    is_first[1:] = (revisions[1:] != revisions[:-1]) | (places[1:] != places[:-1])
+    starts = np.flatnonzero(is_first)
+    counts = np.add.reduceat(np.array([row[2:5] for row in found], dtype=np.int64), starts)
+    bins = np.add.reduceat(histogram.unpack_many([row[-1] for row in found]), starts)
+    quantiles = histogram.quantiles(bins, list(QUANTILES.values()))
+    whose = revisions[starts]
+    return {
+        int(revision): _Points(
+            places[starts][whose == revision].tolist(),
+            counts[whose == revision],
+            quantiles[whose == revision],
+        )
+        for revision in np.unique(whose)
+    }
+
+
+def _series(revision: Revision, starts: list[datetime], step: int, points: _Points) -> Series:
+    rates = np.zeros((len(starts), 3))
+    rates[points.places] = points.counts / step
+    rate, client_errors, errors = rates.T.tolist()
+    percentiles: dict[str, list[float | None]] = {}
+    for name, values in zip(QUANTILES, points.quantiles.T.tolist(), strict=True):
+        percentiles[name] = [None] * len(starts)
+        for place, value in zip(points.places, values, strict=True):
+            percentiles[name][place] = None if value != value else value  # NaN
     return Series(
         revision=revision,
         at=starts,
-        rate=[part.requests / step_seconds if part else 0.0 for part in parts],
-        errors=[part.server_errors / step_seconds if part else 0.0 for part in parts],
-        client_errors=[part.client_errors / step_seconds if part else 0.0 for part in parts],
-        p50_ms=[part.p50_ms if part else None for part in parts],
-        p95_ms=[part.p95_ms if part else None for part in parts],
-        p99_ms=[part.p99_ms if part else None for part in parts],
+        rate=rate,
+        errors=errors,
+        client_errors=client_errors,
+        **percentiles,
     )

@@ -4,14 +4,13 @@ import contextlib
 import fcntl
 import logging
 import os
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from apps.monitoring import parquet, places, segments
-from apps.monitoring.models import LogFile, Rollup, Segment
-from apps.monitoring.services import rollups
+from apps.monitoring import parquet, places, segments, windows
+from apps.monitoring.models import LogFile, Rollup, RowFile, Segment, Tally
 from apps.monitoring.services.segments import path_of
-from apps.monitoring.sums import WIDTH_SECONDS
 from apps.serving.lifecycle import RevisionState, RevisionWish
 from apps.serving.models import Revision
 
@@ -26,12 +25,26 @@ BATCH = 5_000
 
 def sweep(*, now: datetime) -> None:
     """It removes rollups, segment rows and files whose time is over, a limited number a call."""
-    old = Rollup.objects.filter(width_seconds=WIDTH_SECONDS, at__lt=now - rollups.KEPT)
-    gone, _ = Rollup.objects.filter(pk__in=list(old.values_list("pk", flat=True)[:BATCH])).delete()
-    if gone:
-        log.info("Removed %d rollups older than %d days", gone, rollups.KEPT.days)
+    _remove_old(Rollup, windows.ROLLUPS, now)
+    _remove_old(Tally, windows.TALLIES, now)
     _forget_segments(now)
-    _remove_orphans(now)
+    _remove_orphans(places.log(), LogFile, now)
+    _remove_orphans(places.rows(), RowFile, now)
+
+
+def _remove_old(
+    kind: type[Rollup] | type[Tally], kept: Mapping[int, timedelta], now: datetime
+) -> None:
+    """It removes spans of a width that is kept for a shorter time; the coarser ones hold them."""
+    for width, age in kept.items():
+        if age >= windows.FOREVER:
+            continue
+        old = kind._default_manager.filter(width_seconds=width, at__lt=now - age)
+        chosen = list(old.values_list("pk", flat=True)[:BATCH])
+        if chosen:
+            # No row points at one: Django need not look at them first.
+            gone = kind._default_manager.filter(pk__in=chosen)._raw_delete("default")
+            log.info("Removed %d spans of %d s older than %d days", gone, width, age.days)
 
 
 def seal_abandoned(*, now: datetime) -> None:
@@ -101,9 +114,9 @@ def _is_there(path: Path) -> bool:
     return True
 
 
-def _remove_orphans(now: datetime) -> None:
-    """Files of the log that no row speaks of: their writer was cut off before it committed."""
-    for folder in places.log().glob("endpoint=*/day=*"):
+def _remove_orphans(root: Path, kind: type[LogFile] | type[RowFile], now: datetime) -> None:
+    """Files that no row speaks of: their writer was cut off before it committed."""
+    for folder in root.glob("endpoint=*/day=*"):
         if folder.stat().st_mtime < (now - ORPHANS_SOUGHT).timestamp():
             continue
         late = [
@@ -112,8 +125,8 @@ def _remove_orphans(now: datetime) -> None:
             if path.suffix in (parquet.SUFFIX, parquet.UNFINISHED)
             and path.stat().st_mtime < (now - ORPHANS_KEPT).timestamp()
         ]
-        names = {str(path.relative_to(places.log())): path for path in late}
-        known = LogFile.objects.filter(path__in=list(names)).values_list("path", flat=True)
+        names = {str(path.relative_to(root)): path for path in late}
+        known = kind._default_manager.filter(path__in=list(names)).values_list("path", flat=True)
         for name in names.keys() - set(known):
             names[name].unlink(missing_ok=True)
             log.warning("Removed %s, which was never committed", name)

@@ -1,8 +1,9 @@
 """Moves counted segments into the prediction log, each row once, whatever crashes.
 
-The order makes it safe: the Parquet file is on the disk, then one transaction makes it exist and
-says that its segments are in it, then the segments' files go. Cut off before the transaction, the
-file is an orphan that `retention` removes; cut off after it, the next look removes the segments.
+The order makes it safe: the Parquet files, of requests and of rows, are on the disk, then one
+transaction makes them exist and says which segments are in them, then the segments' files go. Cut
+off before the transaction, the files are orphans that `leftovers` removes; cut off after it, the
+next look removes the segments.
 """
 
 import logging
@@ -10,13 +11,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 from django.db import transaction
 from django.db.models import F, Min, QuerySet, Sum
 
-from apps.monitoring import parquet, places, segments
-from apps.monitoring.models import LogFile, Segment
+from apps.monitoring import extract, parquet, places, segments
+from apps.monitoring.contents import Contents
+from apps.monitoring.models import LogFile, RowFile, Segment
+from apps.monitoring.services.reading import Reader
 from apps.monitoring.services.segments import Found, is_its_own, path_of, remove, set_aside
 from apps.serving.models import Endpoint
 
@@ -36,6 +40,7 @@ class Written:
     path: Path
     day: date
     table: pa.Table
+    revision: int = 0  # of a file of rows
 
 
 def due(*, now: datetime) -> list[Endpoint]:
@@ -54,27 +59,34 @@ def due(*, now: datetime) -> list[Endpoint]:
     return list(Endpoint.objects.filter(pk__in=ripe).select_related("environment"))
 
 
-def write(*, endpoint: Endpoint, now: datetime) -> int:
+def has_enough(endpoint: Endpoint) -> bool:
+    """It tells whether the next file of an endpoint's log need not wait."""
+    waiting = _waiting().filter(revision__endpoint=endpoint).aggregate(rows=Sum("rows"))
+    return (waiting["rows"] or 0) >= ENOUGH_ROWS
+
+
+def write(*, endpoint: Endpoint, now: datetime, reader: Reader | None = None) -> int:
     """It writes the rows that have waited longest, a file a day, and gives how many there were.
 
     Segments that cannot be read or written are set aside, each alone.
     Raises: AlreadyLogged; the database is then as before.
     """
     chosen = _chosen(endpoint)
+    reader = reader or Reader()
     try:
-        return _write_all(endpoint, chosen, now)
+        return _write_all(endpoint, chosen, reader, now)
     except AlreadyLogged:
         raise
     except Exception as error:
         if not is_its_own(error):
             raise
         log.exception("%d segments of %s could not be logged together", len(chosen), endpoint)
-    return sum(_write_alone(endpoint, segment, now) for segment in chosen)
+    return sum(_write_alone(endpoint, segment, reader, now) for segment in chosen)
 
 
-def _write_alone(endpoint: Endpoint, segment: Segment, now: datetime) -> int:
+def _write_alone(endpoint: Endpoint, segment: Segment, reader: Reader, now: datetime) -> int:
     try:
-        return _write_all(endpoint, [segment], now)
+        return _write_all(endpoint, [segment], reader, now)
     except AlreadyLogged:
         raise
     except Exception as error:
@@ -85,35 +97,66 @@ def _write_alone(endpoint: Endpoint, segment: Segment, now: datetime) -> int:
         return 0
 
 
-def _write_all(endpoint: Endpoint, chosen: Sequence[Segment], now: datetime) -> int:
-    batches: list[pa.RecordBatch] = []
-    done: list[Segment] = []
+def _write_all(endpoint: Endpoint, chosen: Sequence[Segment], reader: Reader, now: datetime) -> int:
+    read: dict[int, Contents] = {}  # by segment
     lost: list[Segment] = []
-    first_day: dict[int, date] = {}  # segment -> the day of its first row
     for segment in chosen:
         try:
-            rows = _batch(segment)
+            found = _contents(segment, reader)
         except segments.Unreadable as why:
             set_aside(_found(segment), str(why), now=now)
             continue
-        done.append(segment)
-        if rows is None:
+        if found is None:
             lost.append(segment)
         else:
-            batches.append(rows)
-            first_day[segment.pk] = datetime.fromtimestamp(
-                rows["at"][0].value / 1_000_000, UTC
-            ).date()
-    written = [_write(endpoint, day, table) for day, table in parquet.by_day(batches).items()]
+            read[segment.pk] = found
+    written, rows = _write_files(endpoint, read, chosen)
     try:
-        _commit(endpoint, written, lost, first_day, now)
+        _commit(endpoint, written, rows, lost, _first_days(read), now)
     except AlreadyLogged:
-        for file in written:
+        for file in written + rows:
             file.path.unlink()
         raise
-    for segment in done:
-        remove(_found(segment))
+    for segment in chosen:
+        if segment.pk in read or segment in lost:
+            remove(_found(segment))
     return sum(file.table.num_rows for file in written)
+
+
+def _first_days(read: dict[int, Contents]) -> dict[int, date]:
+    """It gives the day of each segment's first row: the segment is said to be in its file."""
+    return {
+        pk: datetime.fromtimestamp(found.log["at"][0].value / 1_000_000, UTC).date()
+        for pk, found in read.items()
+    }
+
+
+def _write_files(
+    endpoint: Endpoint, read: dict[int, Contents], chosen: Sequence[Segment]
+) -> tuple[list[Written], list[Written]]:
+    """It writes the log and the rows, a file a day; of rows each revision has its own."""
+    if not read:
+        return [], []
+    log_table = pa.concat_tables([found.log for found in read.values()])
+    written = [
+        Written(parquet.write(table, places.log() / _folder(endpoint, day)), day, table)
+        for day, table in parquet.by_day(log_table).items()
+    ]
+    rows: list[Written] = []
+    for revision in sorted({segment.revision_id for segment in chosen if segment.pk in read}):
+        table = extract.joined(
+            read[segment.pk].predictions
+            for segment in chosen
+            if segment.pk in read and segment.revision_id == revision
+        )
+        for day, part in parquet.by_day(table).items():
+            path = parquet.write(part, places.rows() / _folder(endpoint, day))
+            rows.append(Written(path, day, part, revision))
+    return written, rows
+
+
+def _folder(endpoint: Endpoint, day: date) -> str:
+    return f"endpoint={endpoint.environment.name}.{endpoint.name}/day={day.isoformat()}"
 
 
 def _found(segment: Segment) -> Found:
@@ -140,9 +183,9 @@ def _chosen(endpoint: Endpoint) -> list[Segment]:
     return chosen
 
 
-def _batch(segment: Segment) -> pa.RecordBatch | None:
+def _contents(segment: Segment, reader: Reader) -> Contents | None:
     try:
-        read = segments.read(path_of(segment.name), whole=True)
+        read = reader.take(_found(segment))
     except FileNotFoundError as why:
         log.error("Rows of segment %s are lost: %s", segment.name, why)  # noqa: TRY400  no bug
         return None
@@ -155,20 +198,14 @@ def _batch(segment: Segment) -> pa.RecordBatch | None:
             "Segment %s had %d rows when it was counted and has %d now",
             segment.name, segment.rows, read.rows,
         )  # fmt: skip
-    return parquet.batch(
-        read, revision=segment.revision_id, version=segment.revision.version.number
-    )
-
-
-def _write(endpoint: Endpoint, day: date, table: pa.Table) -> Written:
-    folder = f"endpoint={endpoint.environment.name}.{endpoint.name}/day={day.isoformat()}"
-    return Written(parquet.write(table, places.log() / folder), day, table)
+    return read
 
 
 @transaction.atomic
 def _commit(
     endpoint: Endpoint,
     written: Sequence[Written],
+    rows: Sequence[Written],
     lost: Sequence[Segment],
     first_day: dict[int, date],
     now: datetime,
@@ -182,17 +219,32 @@ def _commit(
             endpoint=endpoint,
             day=file.day,
             path=str(file.path.relative_to(places.log())),
-            rows=file.table.num_rows,
-            size_bytes=file.path.stat().st_size,
-            first_at=file.table["at"][0].as_py(),
-            last_at=file.table["at"][-1].as_py(),
             created_at=now,
+            **_described(file),
         )
         for file in written
     }
+    RowFile.objects.bulk_create(
+        RowFile(
+            log_file=files[file.day],
+            revision_id=file.revision,
+            path=str(file.path.relative_to(places.rows())),
+            **_described(file),
+        )
+        for file in rows
+    )
     for day, file in files.items():
         mine = [pk for pk, first in first_day.items() if first == day]
         moved = Segment.objects.filter(pk__in=mine, log_file=None).update(log_file=file)
         if moved != len(mine):
             late = len(mine) - moved
             raise AlreadyLogged(f"{late} segments of {endpoint} are in the log already")
+
+
+def _described(file: Written) -> dict[str, Any]:
+    return {
+        "rows": file.table.num_rows,
+        "size_bytes": file.path.stat().st_size,
+        "first_at": file.table["at"][0].as_py(),
+        "last_at": file.table["at"][-1].as_py(),
+    }

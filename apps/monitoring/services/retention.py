@@ -21,7 +21,7 @@ from django.db.models.functions import Greatest
 
 from apps.audit import services as audit
 from apps.monitoring import places
-from apps.monitoring.models import Expired, LogFile, Segment
+from apps.monitoring.models import Expired, LogFile, RowFile, Segment
 from apps.registry import policy
 from apps.registry.selectors import policy_of
 from apps.registry.serving_policy import Capture
@@ -62,19 +62,30 @@ def _chosen(endpoint: Endpoint, kept: Capture, now: datetime) -> list[LogFile]:
     before = None if kept.keep_days is None else now - timedelta(days=kept.keep_days)
     over = 0
     if kept.keep_gb is not None:
-        size = files.aggregate(total=Sum("size_bytes"))["total"] or 0
-        over = size - round(kept.keep_gb * GB)
+        over = _size_of(endpoint) - round(kept.keep_gb * GB)
     chosen: list[LogFile] = []
-    for file in files[:FILES_AT_ONCE]:
+    for file in files.prefetch_related("row_files")[:FILES_AT_ONCE]:
         if over <= 0 and (before is None or file.last_at >= before):
             break
         chosen.append(file)
-        over -= file.size_bytes
+        over -= _size_with_rows(file)
     return chosen
 
 
+def _size_of(endpoint: Endpoint) -> int:
+    log_bytes = endpoint.log_files.aggregate(total=Sum("size_bytes"))["total"] or 0
+    rows = RowFile.objects.filter(log_file__endpoint=endpoint)
+    return int(log_bytes + (rows.aggregate(total=Sum("size_bytes"))["total"] or 0))
+
+
+def _size_with_rows(file: LogFile) -> int:
+    return file.size_bytes + sum(rows.size_bytes for rows in file.row_files.all())
+
+
 def _remove(endpoint: Endpoint, chosen: Sequence[LogFile]) -> None:
-    paths = [places.log() / file.path for file in chosen]
+    paths = [places.log() / file.path for file in chosen] + [
+        places.rows() / rows.path for file in chosen for rows in file.row_files.all()
+    ]
     for folder in {path.parent for path in paths}:
         # Files without a row are sought where something changed lately; killed behind the
         # commit, nothing had.
@@ -94,13 +105,14 @@ def _commit(endpoint: Endpoint, pks: Sequence[int]) -> None:
         return
     # Their rows stay until their files are gone from the spool, or they would be counted again.
     Segment.objects.filter(log_file__in=files).update(log_file=None, rows=0)
+    size = sum(_size_with_rows(file) for file in files)
     LogFile.objects.filter(pk__in=[file.pk for file in files]).delete()
     newest = max(file.last_at for file in files)
     tally, _ = Expired.objects.get_or_create(endpoint=endpoint, defaults={"last_at": newest})
     Expired.objects.filter(pk=tally.pk).update(
         files=F("files") + len(files),
         rows=F("rows") + sum(file.rows for file in files),
-        size_bytes=F("size_bytes") + sum(file.size_bytes for file in files),
+        size_bytes=F("size_bytes") + size,
         last_at=Greatest(F("last_at"), newest),
     )
     log.info("Removed %d files of the log of %s, up to %s", len(files), endpoint, newest)

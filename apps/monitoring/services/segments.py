@@ -5,16 +5,15 @@ import logging
 import os
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
 from django.db import DataError, Error, transaction
 
-from apps.monitoring import places, segments
+from apps.monitoring import contents, places, segments
 from apps.monitoring.models import Rollup, Segment
 from apps.monitoring.services import rollups
 from apps.monitoring.sums import Answers, Sums, by_span
@@ -55,29 +54,32 @@ def is_its_own(error: Exception) -> bool:
     return isinstance(error, DataError) or not isinstance(error, (Error, OSError))
 
 
-def count(found: Sequence[Found], *, now: datetime) -> set[int]:
+Read = Callable[[Found], contents.Contents]
+
+
+def count(found: Sequence[Found], *, now: datetime, read: Read | None = None) -> set[int]:
     """It counts the segments that were not counted yet and gives the endpoints that changed.
 
     One transaction: the rows that say "counted" and the sums are there together or not at all.
     Segments of no known revision and what cannot be read or counted are set aside, each alone.
     """
-    read = {one: segment for one in found if (segment := _read(one, now)) is not None}
+    held = {one: segment for one in found if (segment := _read(one, now, read)) is not None}
     endpoints = dict(
-        Revision.objects.filter(pk__in={one.revision for one in read}).values_list(
+        Revision.objects.filter(pk__in={one.revision for one in held}).values_list(
             "pk", "endpoint_id"
         )
     )
-    for one in [one for one in read if one.revision not in endpoints]:
+    for one in [one for one in held if one.revision not in endpoints]:
         set_aside(one, f"There is no revision {one.revision}", now=now)
-        del read[one]
+        del held[one]
     try:
-        new = _commit(read, now)
+        new = _commit(held, now)
     except Exception as error:
         if not is_its_own(error):
             raise
-        log.exception("%d segments could not be counted", len(read))
-        return _without_the_bad(list(read), error, now)
-    for one, segment in read.items():
+        log.exception("%d segments could not be counted", len(held))
+        return _without_the_bad(list(held), error, now)
+    for one, segment in held.items():
         if segment.torn:
             log.warning("Segment %s has %d torn lines", one.name, segment.torn)
         if not segment.rows:
@@ -150,9 +152,19 @@ def _move(one: Found) -> Path:
     return kept
 
 
-def _read(one: Found, now: datetime) -> segments.Segment | None:
+@dataclass(frozen=True)
+class _Counts:
+    """What is counted of one segment."""
+
+    rows: int
+    dropped: int
+    torn: int
+    answers: Answers
+
+
+def _read(one: Found, now: datetime, read: Read | None) -> _Counts | None:
     try:
-        return segments.read(one.path)
+        return _counts(one, read)
     except FileNotFoundError:
         return None  # logged and removed since it was listed
     except segments.Unreadable as why:
@@ -165,12 +177,26 @@ def _read(one: Found, now: datetime) -> segments.Segment | None:
     return None
 
 
+def _counts(one: Found, read: Read | None) -> _Counts:
+    if read is not None:
+        try:
+            whole = read(one)
+            return _Counts(whole.rows, whole.dropped, whole.torn, whole.answers)
+        except Exception as error:
+            if isinstance(error, segments.Unreadable) or not is_its_own(error):
+                raise
+            # The sums need less of it, and whoever writes the log will say what is wrong.
+            log.exception("Segment %s could not be read whole", one.name)
+    segment = segments.read(one.path)
+    return _Counts(segment.rows, segment.dropped, segment.torn, segment.answers())
+
+
 @transaction.atomic
-def _commit(read: Mapping[Found, segments.Segment], now: datetime) -> list[Found]:
+def _commit(held: Mapping[Found, _Counts], now: datetime) -> list[Found]:
     counted = set(
-        Segment.objects.filter(name__in=[one.name for one in read]).values_list("name", flat=True)
+        Segment.objects.filter(name__in=[one.name for one in held]).values_list("name", flat=True)
     )
-    new = {one: segment for one, segment in read.items() if one.name not in counted}
+    new = {one: segment for one, segment in held.items() if one.name not in counted}
     # Two that count the same segment at once: the second one's whole batch is undone here.
     Segment.objects.bulk_create(
         Segment(
@@ -192,12 +218,12 @@ def _commit(read: Mapping[Found, segments.Segment], now: datetime) -> list[Found
     return list(new)
 
 
-def _by_revision(new: Mapping[Found, segments.Segment], now: datetime) -> dict[int, Answers]:
+def _by_revision(new: Mapping[Found, _Counts], now: datetime) -> dict[int, Answers]:
     parts: dict[int, list[Answers]] = defaultdict(list)
     for one, segment in new.items():
-        if not segment.is_empty:
-            parts[one.revision].append(segment.answers())
-    return {revision: _summed(_joined(held), now) for revision, held in parts.items()}
+        if segment.answers.at_us.size:
+            parts[one.revision].append(segment.answers)
+    return {revision: _summed(contents.joined(held), now) for revision, held in parts.items()}
 
 
 def _spans(
@@ -215,13 +241,4 @@ def _summed(answers: Answers, now: datetime) -> Answers:
     first, last = now - rollups.KEPT, now + SUMMED_AHEAD
     return answers.where(
         (answers.at_us >= first.timestamp() * 1e6) & (answers.at_us < last.timestamp() * 1e6)
-    )
-
-
-def _joined(parts: list[Answers]) -> Answers:
-    return Answers(
-        np.concatenate([part.at_us for part in parts]),
-        np.concatenate([part.status for part in parts]),
-        np.concatenate([part.latency_us for part in parts]),
-        np.concatenate([part.shadow for part in parts]),
     )

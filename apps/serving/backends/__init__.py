@@ -23,6 +23,7 @@ class Capabilities:
     shadow: bool = False  # a revision gets copies of requests, its answers are thrown away
     forced_revision: bool = False  # a caller who may test chooses the revision
     scale_to_zero: bool = False
+    copy: bool = False  # the panel itself sends a revision a copy of a request
 
 
 @dataclass(frozen=True)
@@ -142,6 +143,15 @@ class Backend(Protocol):
 
     def shortage(self, *, needs_mb: int, replicas: int) -> str:
         """It says in words why so many more replicas have no room; "" when they have."""
+        ...
+
+    def copy(
+        self, revision: int, path: str, body: bytes, *, request_id: str, timeout_seconds: float
+    ) -> tuple[int, bytes] | None:
+        """It asks a replica as if the gateway had copied a request to it, and gives the answer.
+
+        The replica records it as a copy; None: no replica gave a whole answer in time.
+        """
         ...
 
 

@@ -34,7 +34,7 @@ MOST_REPLICAS = 64
 
 class LocalBackend:
     capabilities = Capabilities(
-        split=True, sticky=True, shadow=True, forced_revision=True, scale_to_zero=True
+        split=True, sticky=True, shadow=True, forced_revision=True, scale_to_zero=True, copy=True
     )
 
     def __init__(self, *, most_mb: int | None = None, reserve_mb: int = 512) -> None:
@@ -72,6 +72,14 @@ class LocalBackend:
             return ""
         what = "It needs" if replicas == 1 else f"{replicas} replicas need"
         return f"{what} {size(needs_mb * replicas)} of memory, {size(max(room, 0))} free"
+
+    def copy(
+        self, revision: int, path: str, body: bytes, *, request_id: str, timeout_seconds: float
+    ) -> tuple[int, bytes] | None:
+        """It asks the first replica that answers; the gateway lets nobody mark a copy."""
+        return self._replicas.copy(
+            revision, path, body, request_id=request_id, timeout_seconds=timeout_seconds
+        )
 
     def look(self, wanted: Sequence[WantedEndpoint]) -> Report:
         """It reports what is in force now, and changes nothing."""

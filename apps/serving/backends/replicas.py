@@ -40,6 +40,7 @@ FAILED_STARTS = 2  # one end is an accident (killed), a second without an answer
 SILENT_SECONDS = 15.0
 NAME = re.compile(r"r(\d+)\.(\d+)")
 REASON_CHARACTERS = 600
+MOST_ANSWER_BYTES = 64 << 20
 Wanted = Mapping[int, tuple[str, str, WantedRevision]]  # revision -> environment, endpoint, what
 
 
@@ -86,6 +87,24 @@ class Replicas:
 
     def socket(self, revision: int, index: int) -> Path:
         return self.place.sockets / f"r{revision}" / f"{index}.sock"
+
+    def copy(
+        self, revision: int, path: str, body: bytes, *, request_id: str, timeout_seconds: float
+    ) -> tuple[int, bytes] | None:
+        """It sends a copy of a request to the first replica that answers."""
+        headers = {
+            "content-type": "application/json",
+            "x-request-id": request_id,
+            "x-shadow": "1",
+        }
+        for socket in sorted((self.place.sockets / f"r{revision}").glob("*.sock")):
+            answer = unix.post(
+                socket, path, body, headers, timeout_seconds=timeout_seconds,
+                most_bytes=MOST_ANSWER_BYTES,
+            )  # fmt: skip
+            if answer is not None:
+                return answer
+        return None
 
     def _mark(self, revision: int, index: int) -> str:
         return str(self.socket(revision, index).with_suffix(""))

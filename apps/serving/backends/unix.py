@@ -3,6 +3,7 @@
 import http.client
 import socket
 import time
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 
@@ -30,8 +31,35 @@ def get(
     The time is for all of it and the answer is bounded: models are other people's code, and one
     that sends a line a second for ever must not hold up whoever moves the traffic.
     """
-    until = time.monotonic() + timeout_seconds
     request = f"GET {url} HTTP/1.1\r\nHost: local\r\nConnection: close\r\n\r\n".encode()
+    return _ask(path, request, timeout_seconds, most_bytes)
+
+
+def post(
+    path: Path,
+    url: str,
+    body: bytes,
+    headers: Mapping[str, str],
+    *,
+    timeout_seconds: float,
+    most_bytes: int,
+) -> tuple[int, bytes] | None:
+    """It sends a body once; time and answer are bounded as in `get`.
+
+    Raises: ValueError for a header that would end its line.
+    """
+    told = {"Host": "local", "Connection": "close", "Content-Length": str(len(body)), **headers}
+    lines = [f"{name}: {value}" for name, value in told.items()]
+    if any(character in line for line in lines for character in "\r\n\0"):
+        raise ValueError("A header has no line end")
+    head = "\r\n".join([f"POST {url} HTTP/1.1", *lines, "", ""])
+    return _ask(path, head.encode("latin-1", "replace") + body, timeout_seconds, most_bytes)
+
+
+def _ask(
+    path: Path, request: bytes, timeout_seconds: float, most_bytes: int
+) -> tuple[int, bytes] | None:
+    until = time.monotonic() + timeout_seconds
     said = bytearray()
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asked:

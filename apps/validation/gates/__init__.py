@@ -9,9 +9,9 @@ from importlib import import_module
 from typing import Any, Protocol
 
 from apps.builds.models import Build
+from apps.builds.predictions import Answers
 from apps.validation.holdout import Holdout
 from apps.validation.lifecycle import Verdict
-from apps.validation.predictions import Answers
 
 MODULES = {
     "metric_threshold": "apps.validation.gates.metric_threshold",

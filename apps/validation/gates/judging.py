@@ -3,11 +3,11 @@
 from typing import Any
 
 from apps.builds.models import Build
+from apps.builds.predictions import Answers
 from apps.validation import metrics
 from apps.validation.gates import Outcome, Seen
 from apps.validation.holdout import Holdout
 from apps.validation.lifecycle import Verdict
-from apps.validation.predictions import Answers
 
 
 def name(rule: dict[str, Any]) -> str:

@@ -1,0 +1,84 @@
+"""Freezes rows into what live data is compared with. Pure: a table in, facts out."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from apps.baselines import distances, quality
+from apps.baselines.columns import INPUT, OUTPUT
+from apps.baselines.layout import (
+    Counts,
+    Layout,
+    Role,
+    fit,
+    pack64,
+)
+from apps.baselines.meaning import Meaning, infer, read
+
+BLOCKS = 10
+
+Tick = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a baseline row holds of its rows."""
+
+    layout: Layout
+    counts: Counts
+    natural: dict[str, dict[str, float]]
+    meaning: Meaning | None
+    calibration: dict[str, Any]
+    quality: dict[str, float]
+
+    def fields(self) -> dict[str, Any]:
+        return {
+            "layout": self.layout.as_json(),
+            "counts": pack64(self.counts),
+            "natural": self.natural,
+            "meaning": {} if self.meaning is None else self.meaning.as_json(),
+            "calibration": self.calibration,
+            "quality": self.quality,
+        }
+
+
+def freeze(
+    table: pa.Table, labels: "pa.ChunkedArray | None", positive_class: str, *, tick: Tick
+) -> Facts:
+    """It fits bins to the columns `in.…` and `out.…` of rows in the order of time, and counts them.
+
+    `labels` are of the same rows. Without outputs there is no score and no quality.
+    """
+    answers = table.select([name for name in table.column_names if name.startswith(OUTPUT)])
+    meaning = infer(answers, labels, positive_class) if answers.num_columns else None
+    tick()
+    layout = fit(table, _roles(table), meaning)
+    tick()
+    counted = layout.count(table, _blocks(table.num_rows), BLOCKS)
+    tick()
+    found: dict[str, Any] = {"calibration": {}, "quality": {}}
+    if meaning is not None and labels is not None:
+        said, truth = read(meaning, answers), quality.truth(meaning, labels)
+        found["quality"] = quality.measure(meaning, said, truth)
+        found["calibration"] = quality.calibration(meaning, said, truth)
+    natural = distances.natural(layout, counted)
+    return Facts(layout, counted.sum(axis=0), natural, meaning, **found)
+
+
+def _roles(table: pa.Table) -> dict[str, Role]:
+    starts = {INPUT: Role.INPUT, OUTPUT: Role.OUTPUT}
+    return {
+        name: role
+        for start, role in starts.items()
+        for name in table.column_names
+        if name.startswith(start)
+    }
+
+
+def _blocks(rows: int) -> npt.NDArray[np.int64]:
+    """Which of the ten blocks of time each row is in."""
+    return np.arange(rows) * BLOCKS // max(rows, 1)

@@ -1,0 +1,215 @@
+"""Incidents and monitors over HTTP: translate, one call, translate back."""
+
+from typing import Any
+
+from django.db.models import QuerySet
+from django.http import Http404
+from django.shortcuts import get_object_or_404
+from django.utils import timezone
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework import generics, status
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from apps.accounts.models import User
+from apps.accounts.selectors import require
+from apps.incidents import figures
+from apps.incidents.lifecycle import Severity, State
+from apps.incidents.models import Incident, Watch
+from apps.incidents.selectors import changes, shown
+from apps.incidents.selectors import incidents as selectors
+from apps.incidents.serializers import (
+    AssignSerializer,
+    IncidentDetailSerializer,
+    IncidentSerializer,
+    MonitorMuteSerializer,
+    MonitorSerializer,
+    MuteSerializer,
+    NoteSerializer,
+    ReasonSerializer,
+    RevisionSerializer,
+    WriteNoteSerializer,
+)
+from apps.incidents.services import handling
+from apps.serving import selectors as serving
+from apps.serving.models import Endpoint
+
+FILTERS = [
+    OpenApiParameter("model", str, description="name of the model"),
+    OpenApiParameter("environment", str, description="name of the environment"),
+    OpenApiParameter("state", str, enum=[*(s.value for s in State), "unresolved"]),
+    OpenApiParameter("severity", str, enum=[s.value for s in Severity]),
+    OpenApiParameter("assignee", str, description="username of whom it is assigned to"),
+]
+FIELDS = {
+    "model": "endpoint__model__name",
+    "environment": "endpoint__environment__name",
+    "severity": "severity",
+    "assignee": "assignee__username",
+}
+
+
+class IncidentList(generics.ListAPIView[Incident]):
+    serializer_class = IncidentSerializer
+    queryset = Incident.objects.none()  # for the schema; what is answered comes from get_queryset
+
+    def get_queryset(self) -> QuerySet[Incident]:
+        require(self.request.user, "view")
+        asked = self.request.query_params
+        rows = selectors.visible_to(self.request.user)
+        for parameter, field in FIELDS.items():
+            if asked.get(parameter):
+                rows = rows.filter(**{field: asked[parameter].replace("\0", "")})
+        state = asked.get("state", "").replace("\0", "")
+        if state == "unresolved":
+            return rows.filter(state__in=selectors.UNRESOLVED)
+        return rows.filter(state=state) if state else rows
+
+    @extend_schema(parameters=FILTERS, responses=IncidentSerializer(many=True))
+    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        return self.list(request, *args, **kwargs)
+
+
+class IncidentDetail(APIView):
+    @extend_schema(responses=IncidentDetailSerializer)
+    def get(self, request: Request, pk: int) -> Response:
+        return _answer(_incident(request, pk, "view"))
+
+
+class IncidentChart(APIView):
+    @extend_schema(responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request, pk: int) -> Response:
+        """What its first alert saw, as a Plotly figure; without data where it has no chart."""
+        incident = _incident(request, pk, "view")
+        alerts = list(incident.alerts.select_related("watch__served__version"))
+        empty: dict[str, Any] = {"data": [], "layout": {}}
+        return Response(figures.of(incident, alerts, timezone.now()) or empty)
+
+
+class IncidentAcknowledge(APIView):
+    @extend_schema(request=RevisionSerializer, responses=IncidentDetailSerializer)
+    def post(self, request: Request, pk: int) -> Response:
+        incident = _incident(request, pk, "incident.handle")
+        given = _read(RevisionSerializer, request.data)
+        now = timezone.now()
+        return _answer(
+            handling.acknowledge(incident=incident, actor=_person(request), now=now, **given)
+        )
+
+
+class IncidentAssign(APIView):
+    @extend_schema(request=AssignSerializer, responses=IncidentDetailSerializer)
+    def post(self, request: Request, pk: int) -> Response:
+        incident = _incident(request, pk, "incident.handle")
+        given = _read(AssignSerializer, request.data)
+        name = given.pop("username")
+        to = None if name is None else User.objects.filter(username=name).first()
+        if name is not None and to is None:
+            raise handling.IncidentRefused(f"There is nobody named {name}", "cannot_handle")
+        now = timezone.now()
+        return _answer(
+            handling.assign(incident=incident, to=to, actor=_person(request), now=now, **given)
+        )
+
+
+class IncidentMute(APIView):
+    @extend_schema(request=MuteSerializer, responses=IncidentDetailSerializer)
+    def post(self, request: Request, pk: int) -> Response:
+        incident = _incident(request, pk, "incident.handle")
+        given = _read(MuteSerializer, request.data)
+        now = timezone.now()
+        return _answer(handling.mute(incident=incident, actor=_person(request), now=now, **given))
+
+
+class IncidentResolve(APIView):
+    @extend_schema(request=ReasonSerializer, responses=IncidentDetailSerializer)
+    def post(self, request: Request, pk: int) -> Response:
+        incident = _incident(request, pk, "incident.handle")
+        given = _read(ReasonSerializer, request.data)
+        now = timezone.now()
+        return _answer(
+            handling.resolve(incident=incident, actor=_person(request), now=now, **given)
+        )
+
+
+class IncidentReopen(APIView):
+    @extend_schema(request=ReasonSerializer, responses=IncidentDetailSerializer)
+    def post(self, request: Request, pk: int) -> Response:
+        incident = _incident(request, pk, "incident.handle")
+        given = _read(ReasonSerializer, request.data)
+        now = timezone.now()
+        return _answer(handling.reopen(incident=incident, actor=_person(request), now=now, **given))
+
+
+class IncidentNotes(APIView):
+    @extend_schema(request=WriteNoteSerializer, responses={201: NoteSerializer})
+    def post(self, request: Request, pk: int) -> Response:
+        incident = _incident(request, pk, "incident.handle")
+        given = _read(WriteNoteSerializer, request.data)
+        now = timezone.now()
+        note = handling.note(incident=incident, actor=_person(request), now=now, **given)
+        return Response(NoteSerializer(note).data, status=status.HTTP_201_CREATED)
+
+
+class EndpointMonitors(APIView):
+    @extend_schema(operation_id="endpoints_monitors", responses=MonitorSerializer(many=True))
+    def get(self, request: Request, pk: int) -> Response:
+        """Each monitor with its last reading and the smallest change that it could have seen."""
+        endpoint = _endpoint(request, pk, "view")
+        found = shown.monitors(endpoint, timezone.now())
+        return Response(MonitorSerializer(found, many=True).data)
+
+
+class EndpointMonitorMute(APIView):
+    @extend_schema(
+        operation_id="endpoints_monitor_mute",
+        request=MonitorMuteSerializer,
+        responses=MonitorSerializer(many=True),
+    )
+    def post(self, request: Request, pk: int, monitor: str) -> Response:
+        """One monitor of an endpoint fires nothing until a moment; it goes on reading."""
+        endpoint = _endpoint(request, pk, "incident.handle")
+        watch = Watch.objects.filter(endpoint=endpoint, rule=monitor.replace("\0", "")).first()
+        if watch is None:
+            raise Http404
+        given = _read(MonitorMuteSerializer, request.data)
+        now = timezone.now()
+        handling.mute_watch(watch=watch, actor=_person(request), now=now, **given)
+        return Response(MonitorSerializer(shown.monitors(endpoint, now), many=True).data)
+
+
+def _incident(request: Request, pk: int, verb: str) -> Incident:
+    incident = get_object_or_404(selectors.visible_to(request.user), pk=pk)
+    require(request.user, verb, incident)
+    return incident
+
+
+def _endpoint(request: Request, pk: int, verb: str) -> Endpoint:
+    endpoint = get_object_or_404(serving.visible_to(request.user), pk=pk)
+    require(request.user, verb, endpoint)
+    return endpoint
+
+
+def _answer(incident: Incident) -> Response:
+    alerts = incident.alerts.select_related("watch__served__version")
+    seen = {
+        "incident": incident,
+        "alerts": sorted(alerts, key=lambda alert: (alert.closed_at is not None, -alert.rank)),
+        "notes": incident.notes.select_related("author"),
+        "changes": changes.of(incident),
+    }
+    return Response(IncidentDetailSerializer(seen).data)
+
+
+def _person(request: Request) -> User:
+    assert isinstance(request.user, User)
+    return request.user
+
+
+def _read(serializer: type[Any], data: Any) -> dict[str, Any]:
+    asked = serializer(data=data)
+    asked.is_valid(raise_exception=True)
+    values: dict[str, Any] = asked.validated_data
+    return values

@@ -1,0 +1,423 @@
+"""Holds what was measured against a rule: sums in, a reading out. Pure.
+
+A limit counts as passed only when the interval of what was measured lies beyond it: 3 errors of 40
+requests are no proof of more than 1 %.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from functools import cache
+from math import sqrt
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from apps.core.templatetags.formats import (
+    format_duration,
+    format_ms,
+    format_num,
+    format_percent,
+    format_rate,
+)
+from apps.incidents.lifecycle import Reading, Severity, Verdict
+from apps.monitoring import histogram
+from apps.registry.monitors_policy import FRESHNESS_SECONDS, Rule
+
+Z = 2.576  # two-sided 99 %
+QUANTILES = {"latency_p50": 0.50, "latency_p95": 0.95, "latency_p99": 0.99}
+SILENCE_TIMES_LONGEST = 2  # of the longest silence of the last days
+SILENCE_TIMES_GAP = 20  # of the usual distance of two requests
+NOUNS = {"errors": "errors", "rejected": "rejected requests"}
+LOWER_IS_BETTER = ("log_loss", "brier", "mae", "rmse", "calibration_error")
+Counts = npt.NDArray[np.int64]
+
+
+class Share(Protocol):
+    """Of a column's rows, as monitoring tells it."""
+
+    @property
+    def window(self) -> float | None: ...
+    @property
+    def reference(self) -> float | None: ...
+    @property
+    def state(self) -> str: ...
+
+
+class Column(Protocol):
+    """A column against its reference, as monitoring tells it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def label(self) -> str: ...
+    @property
+    def state(self) -> str: ...
+    @property
+    def js(self) -> float | None: ...
+    @property
+    def psi(self) -> float | None: ...
+    @property
+    def ks(self) -> float | None: ...
+    @property
+    def p(self) -> float | None: ...
+    @property
+    def threshold(self) -> float: ...
+    @property
+    def rows(self) -> int: ...
+    @property
+    def importance(self) -> float | None: ...
+    @property
+    def rank(self) -> float | None: ...
+    @property
+    def smallest(self) -> float | None: ...
+
+
+class Figure(Protocol):
+    """A metric with its interval, as quality tells it."""
+
+    @property
+    def value(self) -> float | None: ...
+    @property
+    def low(self) -> float | None: ...
+    @property
+    def high(self) -> float | None: ...
+
+
+def wilson(count: int, total: int) -> tuple[float, float]:
+    """It gives the Wilson score interval of a share; (0, 1) where there is nothing."""
+    if not total:
+        return 0.0, 1.0
+    share, z2 = count / total, Z * Z
+    middle = (share + z2 / (2 * total)) / (1 + z2 / total)
+    half = Z / (1 + z2 / total) * sqrt(share * (1 - share) / total + z2 / (4 * total * total))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def smallest_share(total: int, limit: float) -> float:
+    """It gives the smallest share that so many could have proved to be above the limit."""
+    low, high = 0, total
+    while low < high:
+        middle = (low + high) // 2
+        if wilson(middle, total)[0] > limit:
+            high = middle
+        else:
+            low = middle + 1
+    return low / total if total else 1.0
+
+
+def too_few(rule: Rule, count: int, what: str, until: datetime) -> Reading:
+    return Reading(
+        until,
+        Verdict.UNKNOWN,
+        f"Not enough data: {count:,} {what} in {format_duration(rule.window)}, "
+        f"it needs {rule.enough:,}",
+    )
+
+
+def unknown(why: str, until: datetime) -> Reading:
+    return Reading(until, Verdict.UNKNOWN, why)
+
+
+def share(rule: Rule, count: int, total: int, until: datetime) -> Reading:
+    """Errors or rejected requests."""
+    if total < rule.enough:
+        return too_few(rule, total, "requests", until)
+    limit = rule.at_least or 0.0
+    value, low = count / total, wilson(count, total)[0]
+    noun, smallest = NOUNS[rule.metric], smallest_share(total, limit)
+    return Reading(
+        until,
+        Verdict.WRONG if low > limit else Verdict.RIGHT,
+        f"{noun.capitalize()}: {format_percent(value)} of {total:,} requests in "
+        f"{format_duration(rule.window)}, limit {format_percent(limit)}",
+        Severity(rule.severity),
+        value,
+        smallest,
+        f"{format_percent(smallest)} {noun}",
+        f"{noun.capitalize()} {format_percent(value)}",
+        {"count": count, "requests": total, "limit": limit, "low": low},
+    )
+
+
+def latency(rule: Rule, bins: Counts, previous: Counts | None, until: datetime) -> Reading:
+    """A percentile against a limit in ms, or against the same hours of the previous day."""
+    quantile, name = QUANTILES[rule.metric], rule.metric.removeprefix("latency_")
+    total = int(bins.sum())
+    if total < rule.enough:
+        return too_few(rule, total, "answers", until)
+    limit, before = rule.at_least, None
+    if rule.times_previous is not None:
+        known = 0 if previous is None else int(previous.sum())
+        before = None if previous is None else histogram.quantile(previous, quantile)
+        if before is None or known < rule.enough:
+            return unknown(
+                f"Nothing to compare with: {known:,} answers in the same hours of the previous "
+                f"day, it needs {rule.enough:,}",
+                until,
+            )
+        limit = max(before * rule.times_previous, before + rule.plus_ms)
+    assert limit is not None  # the policy asks for one
+    value = histogram.quantile(bins, quantile)
+    slower = int(bins[_values() > limit].sum())
+    is_wrong = wilson(slower, total)[0] > 1 - quantile
+    against = f", {format_ms(before)} a day before" if before is not None else ""
+    return Reading(
+        until,
+        Verdict.WRONG if is_wrong else Verdict.RIGHT,
+        f"{name} {format_ms(value)} of {total:,} answers in {format_duration(rule.window)}"
+        f"{against}, limit {format_ms(limit)}",
+        Severity(rule.severity),
+        value,
+        limit,
+        f"a {name} of {format_ms(limit)}",
+        f"{name} {format_ms(value)}" + (f" against {format_ms(before)}" if before else ""),
+        {"requests": total, "limit": limit, "previous": before},
+    )
+
+
+@cache
+def _values() -> npt.NDArray[np.float64]:
+    return np.array([histogram.value_of(place) for place in range(histogram.BINS)])
+
+
+def silence(
+    rule: Rule,
+    last_at: datetime,
+    longest_seconds: float,
+    gap_seconds: float,
+    now: datetime,
+    until: datetime,
+) -> Reading:
+    """The time since the last request against what is usual here."""
+    seconds = max(0.0, (now - last_at).total_seconds())
+    limit = rule.at_least or max(
+        FRESHNESS_SECONDS,
+        SILENCE_TIMES_LONGEST * longest_seconds,
+        SILENCE_TIMES_GAP * gap_seconds,
+    )
+    return Reading(
+        until,
+        Verdict.WRONG if seconds >= limit else Verdict.RIGHT,
+        f"The last request is {format_duration(round(seconds))} old, usual gap "
+        f"{format_duration(gap_seconds)}, limit {format_duration(round(limit))}",
+        Severity(rule.severity),
+        seconds,
+        limit,
+        f"{format_duration(round(limit))} without a request",
+        f"No request for {format_duration(round(seconds))}",
+        {"last_at": last_at.isoformat(), "gap_seconds": gap_seconds, "limit": limit,
+         "longest_seconds": longest_seconds},
+    )  # fmt: skip
+
+
+def plain(
+    rule: Rule, value: float, words: str, headline: str, until: datetime, unit: str = ""
+) -> Reading:
+    """A figure against the rule's own limit."""
+    is_high = rule.at_least is not None
+    limit = rule.at_least if rule.at_least is not None else rule.at_most
+    assert limit is not None
+    is_wrong = value >= limit if is_high else value <= limit
+    return Reading(
+        until,
+        Verdict.WRONG if is_wrong else Verdict.RIGHT,
+        f"{words}, limit {'from' if is_high else 'up to'} {format_num(limit)}{unit}",
+        Severity(rule.severity),
+        value,
+        limit,
+        f"{format_num(limit)}{unit}",
+        headline,
+        {"limit": limit},
+    )
+
+
+def rate(rule: Rule, requests: int, until: datetime) -> Reading:
+    value = requests / rule.window
+    words = f"{format_rate(value)} in {format_duration(rule.window)}"
+    return plain(rule, value, words, f"Traffic {format_rate(value)}", until, "/s")
+
+
+def dropped(rule: Rule, count: int, until: datetime) -> Reading:
+    words = f"{count:,} records were not kept in {format_duration(rule.window)}"
+    return plain(rule, count, words, f"Telemetry lost {count:,} records", until)
+
+
+def saturation(rule: Rule, in_flight: int, room: float, until: datetime) -> Reading:
+    """Requests in flight for each that the policy plans for."""
+    value = in_flight / room
+    words = f"{in_flight} requests in flight for room of {format_num(room)}"
+    return plain(rule, value, words, f"Saturation {format_percent(value)}", until)
+
+
+def labels(rule: Rule, came: int, predictions: int, until: datetime) -> Reading:
+    if predictions < rule.enough:
+        return too_few(rule, predictions, "predictions", until)
+    value = came / predictions
+    words = f"Labels came for {format_percent(value)} of {predictions:,} predictions"
+    return plain(rule, value, words, f"Labels for {format_percent(value)}", until)
+
+
+def quality(
+    rule: Rule,
+    name: str,
+    figure: Figure | None,
+    count: int,
+    reference: float | None,
+    until: datetime,
+) -> Reading:
+    """A metric against the reference's, or against a limit of its own.
+
+    `count`: labels, or predictions where the metric is an estimate.
+    """
+    what = "labels" if rule.family == "quality" else "predictions"
+    if count < rule.enough:
+        return too_few(rule, count, what, until)
+    if figure is None or figure.value is None:
+        return unknown(f"{name} cannot be told from the {count:,} {what}", until)
+    told = f"{name} {figure.value:.3f}"
+    if rule.family == "estimated":
+        told = f"Estimated {told}"
+    if rule.drop is None:
+        return plain(rule, figure.value, f"{told} from {count:,} {what}", told, until)
+    if reference is None:
+        return unknown(f"{told}; the reference has no {name} to compare with", until)
+    sign = -1 if name in LOWER_IS_BETTER else 1
+    low = figure.low if figure.low is not None else figure.value
+    high = figure.high if figure.high is not None else figure.value
+    best = high if sign > 0 else low  # the interval's end that is nearest to the reference
+    loss = sign * (reference - figure.value)
+    is_wrong = loss > rule.drop and sign * (reference - best) > 0
+    smallest = max(rule.drop, abs(best - figure.value))
+    return Reading(
+        until,
+        Verdict.WRONG if is_wrong else Verdict.RIGHT,
+        f"{told} ({low:.3f} to {high:.3f}) from {count:,} {what}, reference {reference:.3f}, "
+        f"tolerance {format_num(rule.drop)}",
+        Severity(rule.severity),
+        figure.value,
+        smallest,
+        f"{name} worse by {format_num(smallest)}",
+        f"{told} against {reference:.3f}",
+        {"count": count, "reference": reference, "low": low, "high": high, "drop": rule.drop},
+    )
+
+
+SHARE_OF = {
+    "missing": ("missing",),
+    "unseen": ("unseen",),
+    "wrong_type": ("wrong",),
+    "absent_column": ("absent",),
+    "out_of_range": ("below", "above"),
+}
+SHARE_WORDS = {
+    "missing": "missing",
+    "unseen": "never seen in the reference",
+    "wrong_type": "of the wrong type",
+    "absent_column": "absent",
+    "out_of_range": "outside the reference's range",
+}
+
+
+def columns(rule: Rule, found: Sequence[Column], until: datetime) -> list[tuple[str, Reading]]:
+    """It gives a reading for each column that the rule looks at."""
+    wanted = set(rule.columns)
+    judge = _distance if rule.metric == "drift" else _column_share
+    readings = []
+    for column in found:
+        if wanted and not wanted & {column.name, column.label}:
+            continue
+        reading = judge(rule, column, until)
+        if reading is not None:
+            readings.append((column.label, reading))
+    return readings
+
+
+def _distance(rule: Rule, column: Column, until: datetime) -> Reading:
+    if column.state == "not_enough_data" or column.js is None or column.rows < rule.enough:
+        return too_few(rule, column.rows, "rows", until)
+    is_wrong = column.state in ("drifted", "critical")
+    if rule.at_least is not None:
+        is_wrong = is_wrong and column.js >= rule.at_least
+    severity = Severity.CRITICAL if column.state == "critical" else Severity(rule.severity)
+    limit = max(column.threshold, rule.at_least or 0.0)
+    return Reading(
+        until,
+        Verdict.WRONG if is_wrong else Verdict.RIGHT,
+        f"{column.label}: distance {column.js:.3f} over {column.rows:,} rows, "
+        f"limit {limit:.3f}",
+        severity,
+        column.js,
+        column.smallest,
+        "" if column.smallest is None else f"a distance of {column.smallest:.3f}",
+        f"Drift of {column.label}",
+        {"js": column.js, "psi": column.psi, "ks": column.ks, "p": column.p, "limit": limit,
+         "rows": column.rows, "column": column.name, "importance": column.importance},
+        column.rank or 0.0,
+    )  # fmt: skip
+
+
+def _column_share(rule: Rule, column: Column, until: datetime) -> Reading | None:
+    if column.rows < rule.enough:
+        return too_few(rule, column.rows, "rows", until)
+    parts: list[Share] = [getattr(column, name) for name in SHARE_OF[rule.metric]]
+    known = [part for part in parts if part is not None and part.window is not None]
+    if not known:
+        return None
+    value = sum(part.window or 0.0 for part in known)
+    usual = sum(part.reference or 0.0 for part in known)
+    limit = usual if rule.at_least is None else rule.at_least
+    if rule.at_least is not None:
+        is_wrong = wilson(round(value * column.rows), column.rows)[0] > rule.at_least
+    else:
+        is_wrong = any(part.state in ("drifted", "critical") for part in known)
+    is_critical = any(part.state == "critical" for part in known)
+    smallest = smallest_share(column.rows, limit)
+    words = SHARE_WORDS[rule.metric]
+    return Reading(
+        until,
+        Verdict.WRONG if is_wrong else Verdict.RIGHT,
+        f"{column.label}: {format_percent(value)} {words} over {column.rows:,} rows, "
+        f"{format_percent(usual)} in the reference",
+        Severity.CRITICAL if is_critical else Severity(rule.severity),
+        value,
+        smallest,
+        f"{format_percent(smallest)} {words}",
+        f"{column.label} {format_percent(value)} {words}",
+        {"rows": column.rows, "reference": usual, "limit": limit, "column": column.name},
+        value * (column.importance or 1.0),
+    )
+
+
+def whole(readings: Sequence[tuple[str, Reading]], until: datetime, *, none: str) -> Reading:
+    """It sums the columns up, for the monitor's own line: it fires nothing itself."""
+    known = [(name, one) for name, one in readings if one.verdict is not Verdict.UNKNOWN]
+    if not known:
+        return readings[0][1] if readings else unknown(none, until)
+    wrong = [name for name, one in known if one.verdict is Verdict.WRONG]
+    worst = max(known, key=lambda pair: pair[1].value or 0.0)[1]
+    blind = max(known, key=lambda pair: pair[1].smallest or 0.0)[1]
+    words = (
+        f"{len(wrong)} of {len(known)} columns: {', '.join(wrong[:3])}"
+        if wrong
+        else f"{len(known)} columns are right; the most is {worst.words}"
+    )
+    return Reading(
+        until,
+        Verdict.WRONG if wrong else Verdict.RIGHT,
+        words,
+        value=worst.value,
+        smallest=blind.smallest,
+        smallest_words=blind.smallest_words,
+    )
+
+
+def facts(reading: Reading) -> dict[str, Any]:
+    """A reading as a watch keeps it."""
+    return {
+        "until": reading.until.isoformat(),
+        "verdict": reading.verdict.value,
+        "words": reading.words,
+        "value": reading.value,
+        "smallest_words": reading.smallest_words,
+    }

@@ -1,0 +1,256 @@
+"""Takes readings in: what fires, joins or ends, with all that follows, in one transaction."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from django.db import transaction
+from django.db.models import Max
+
+from apps.audit.services import record
+from apps.core import live
+from apps.incidents import judging, mails
+from apps.incidents.decide import Cause, Named, belongs, decide, title
+from apps.incidents.lifecycle import Action, Need, Reading, Severity, State, Verdict, WatchState
+from apps.incidents.models import Alert, Incident, Round, Watch
+from apps.incidents.selectors import incidents as selectors
+from apps.incidents.selectors.readings import Found
+from apps.registry.monitors_policy import Rule
+from apps.serving.models import Endpoint, Revision
+
+MEMORY = 4  # a window counts for so many times the span that all windows of a rule fill
+Key = tuple[str, int | None, str]
+FIELDS = (
+    "metric", "state", "severity", "history", "reading", "smallest", "last_enough_at",
+    "evaluated_at",
+)  # fmt: skip
+
+
+@dataclass
+class Change:
+    """What happened to an endpoint's alerts in one round."""
+
+    fired: list[tuple[Watch, Reading]] = field(default_factory=list)
+    worse: list[tuple[Watch, Reading]] = field(default_factory=list)
+    ended: list[tuple[Watch, str]] = field(default_factory=list)  # with why
+
+    @property
+    def is_nothing(self) -> bool:
+        return not (self.fired or self.worse or self.ended)
+
+
+@transaction.atomic
+def settle(
+    *,
+    endpoint: Endpoint,
+    found: Iterable[Found],
+    rules: Sequence[Rule],
+    revisions: Sequence[Revision],
+    now: datetime,
+) -> list[Incident]:
+    """It takes an endpoint's readings in and gives the incidents that changed.
+
+    `rules` and `revisions`: those that are watched now; what fires for any other one ends.
+    """
+    # Two rounds of one endpoint, should a lease run out, must not open two incidents of one cause.
+    Round.objects.select_for_update().filter(endpoint=endpoint).first()
+    kept = {_key(watch): watch for watch in Watch.objects.filter(endpoint=endpoint)}
+    touched: dict[Key, Watch] = {}
+    change = Change()
+    for one in found:
+        key = (one.rule.name, one.served.pk if one.served else None, one.subject)
+        watch = kept.get(key)
+        if watch is None and one.subject and one.reading.verdict is not Verdict.WRONG:
+            continue  # a column that was never wrong is told by its monitor's own line
+        if watch is None:
+            watch = Watch(
+                endpoint=endpoint, rule=one.rule.name, served=one.served, subject=one.subject
+            )
+            kept[key] = watch
+        _take(watch, one, change, now)
+        touched[key] = watch
+    _end_unwatched(kept.values(), rules, revisions, change, touched)
+    _save(touched.values())
+    changed = [] if change.is_nothing else _follow(endpoint, change, now)
+    if touched:
+        live.publish(f"endpoint:{endpoint.pk}")
+    return changed
+
+
+def _key(watch: Watch) -> Key:
+    return watch.rule, watch.served_id, watch.subject
+
+
+def _take(watch: Watch, one: Found, change: Change, now: datetime) -> None:
+    """It holds the reading in the watch, and what it decides in the change."""
+    reading, rule = one.reading, one.rule
+    watch.metric, watch.evaluated_at = rule.metric, now
+    watch.reading = judging.facts(reading)
+    if reading.verdict is not Verdict.UNKNOWN:
+        watch.last_enough_at, watch.smallest = reading.until, reading.smallest
+    if not one.fires:
+        if reading.verdict is not Verdict.UNKNOWN:
+            watch.state = WatchState.QUIET
+        return
+    decision = decide(
+        watch.standing, reading, need_of(rule), is_muted=rule.mute or watch.is_muted(now)
+    )
+    watch.take(decision.standing)
+    if decision.action is Action.FIRE:
+        change.fired.append((watch, reading))
+    elif decision.action is Action.ESCALATE:
+        change.worse.append((watch, reading))
+    elif decision.action is Action.CLEAR:
+        change.ended.append((watch, reading.words))
+
+
+def need_of(rule: Rule) -> Need:
+    times, of = rule.for_.times, rule.for_.of
+    return Need(times, of, timedelta(seconds=MEMORY * of * rule.step_seconds))
+
+
+def _end_unwatched(
+    watches: Iterable[Watch],
+    rules: Sequence[Rule],
+    revisions: Sequence[Revision],
+    change: Change,
+    touched: dict[Key, Watch],
+) -> None:
+    """What fires for a rule or a revision that nobody watches any more ends."""
+    names, serving = {rule.name for rule in rules}, {one.pk for one in revisions}
+    for watch in watches:
+        if watch.state not in (WatchState.FIRING, WatchState.HELD):
+            continue
+        why = ""
+        if watch.rule not in names:
+            why = "The policy no longer has this monitor"
+        elif watch.served_id is not None and watch.served_id not in serving:
+            why = "This revision no longer gets traffic"
+        if not why:
+            continue
+        if watch.state == WatchState.FIRING:
+            change.ended.append((watch, why))
+        watch.state, watch.severity, watch.history = WatchState.QUIET, "", []
+        touched[_key(watch)] = watch
+
+
+def _save(watches: Iterable[Watch]) -> None:
+    rows = list(watches)
+    Watch.objects.bulk_create([row for row in rows if row.pk is None])
+    Watch.objects.bulk_update([row for row in rows if row.pk is not None], FIELDS, batch_size=500)
+
+
+def _follow(endpoint: Endpoint, change: Change, now: datetime) -> list[Incident]:
+    """It opens, joins and closes alerts, and settles the incidents that they belong to."""
+    why = {watch.pk: words for watch, words in change.ended}
+    closed = list(Alert.objects.filter(watch__in=why, closed_at=None))
+    for alert in closed:
+        alert.closed_at, alert.ended = now, why[alert.watch_id]
+    Alert.objects.bulk_update(closed, ["closed_at", "ended"])
+    touched = {alert.incident_id for alert in closed}
+    for watch, reading in change.worse:
+        found = Alert.objects.filter(watch=watch, closed_at=None)
+        touched |= set(found.values_list("incident_id", flat=True))
+        found.update(severity=reading.severity, headline=reading.headline[:200],
+                     words=reading.words, evidence=dict(reading.evidence))  # fmt: skip
+    opened = _open(endpoint, change.fired, now)
+    rows = selectors.with_relations(Incident.objects.filter(pk__in=touched | opened.keys()))
+    changed = list(rows.order_by("pk"))
+    for incident in changed:
+        _settle(incident, is_new=opened.get(incident.pk, False), now=now)
+    live.publish("home:all")
+    return changed
+
+
+def _open(endpoint: Endpoint, fired: list[tuple[Watch, Reading]], now: datetime) -> dict[int, bool]:
+    """It writes the alerts; by incident, whether it is a new one."""
+    opened: dict[int, bool] = {}
+    causes = selectors.open_causes(endpoint.pk)
+    for watch, reading in fired:
+        columns = frozenset({watch.subject} - {""})
+        pk = belongs(Cause(watch.served_id, (now,), columns), causes)
+        if pk is None:
+            incident = _new(endpoint, watch, reading, now)
+            pk, opened[incident.pk] = incident.pk, True
+            causes.append((pk, Cause(watch.served_id, (now,), columns)))
+        opened.setdefault(pk, False)
+        Alert.objects.create(
+            watch=watch,
+            incident_id=pk,
+            opened_at=now,
+            severity=watch.severity,
+            headline=reading.headline[:200],
+            words=reading.words,
+            rank=reading.rank,
+            evidence=dict(reading.evidence),
+        )
+    return opened
+
+
+def _new(endpoint: Endpoint, watch: Watch, reading: Reading, now: datetime) -> Incident:
+    last = endpoint.incidents.aggregate(last=Max("number"))["last"] or 0
+    return Incident.objects.create(
+        endpoint=endpoint,
+        number=last + 1,
+        served=watch.served,
+        title=reading.headline[:250],
+        severity=watch.severity,
+        opened_at=now,
+    )
+
+
+def _settle(incident: Incident, *, is_new: bool, now: datetime) -> None:
+    """It gives the incident its title and severity, or its end, and tells people."""
+    alerts = selectors.open_alerts(incident)
+    was = Severity(incident.severity)
+    if not alerts:
+        if not incident.is_final:
+            _resolve(incident, now)
+        return
+    if not is_new and incident.is_final:
+        return
+    # It does not become milder while it is open: a mail said how bad it was.
+    is_critical = Severity.CRITICAL in (was, *(alert.severity for alert in alerts))
+    severity = Severity.CRITICAL if is_critical else Severity.WARNING
+    incident.move(title=titled(alerts), severity=severity)
+    if is_new:
+        _record("opened", incident, now)
+        mails.opened(incident, alerts, now)
+    elif severity is not was:
+        _record("escalated", incident, now)
+        mails.escalated(incident, alerts, now)
+    live.publish(f"incident:{incident.pk}")
+
+
+def titled(alerts: Sequence[Alert]) -> str:
+    return title(
+        Named(
+            alert.watch.metric,
+            alert.headline,
+            alert.watch.subject,
+            f"v{alert.watch.served.version.number}" if alert.watch.served else "",
+            alert.rank,
+            alert.severity == Severity.CRITICAL,
+        )
+        for alert in alerts
+    )[:250]
+
+
+def _resolve(incident: Incident, now: datetime) -> None:
+    incident.move(state=State.RESOLVED, resolved_at=now, resolved_by=None)
+    _record("resolved", incident, now)
+    mails.resolved(incident, None, now)
+    live.publish(f"incident:{incident.pk}")
+
+
+def _record(verb: str, incident: Incident, now: datetime) -> None:
+    record(
+        f"incident.{verb}",
+        incident,
+        actor=None,
+        now=now,
+        model_name=incident.endpoint.model.name,
+        environment=incident.endpoint.environment.name,
+        reason=incident.title,
+        evidence={"number": incident.number, "severity": incident.severity},
+    )

@@ -1,0 +1,150 @@
+"""What the charts have in common: traces, marks, and a figure with the same as a table. Pure.
+
+Colours are names of the page's tokens ("var(--series-3)"), which static/core/charts.js replaces by
+those of the reader's theme, and pictures.py by the light ones. A version has the same colour on
+every page.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from apps.core.templatetags.formats import revision_index
+
+if TYPE_CHECKING:
+    from apps.monitoring.selectors.requests import Series
+
+Json = dict[str, Any]
+Values = Sequence[float | None]
+REFERENCE = "var(--line-strong)"
+MOST_WORDS = 6  # marks beyond are lines without words, which would lie upon each other
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Something that happened to the endpoint, as a thin upright line through its charts."""
+
+    at: datetime
+    words: str  # two or three
+    url: str = ""
+    state: str = "current"
+    detail: str = ""
+
+
+def names(series: "Sequence[Series]") -> list[str]:
+    """A version's number says it, unless two revisions serve the same version."""
+    numbers = Counter(one.revision.version.number for one in series)
+    return [
+        f"v{one.revision.version.number}"
+        if numbers[one.revision.version.number] == 1
+        else f"v{one.revision.version.number} (revision {one.revision.number})"
+        for one in series
+    ]
+
+
+def pairs(series: "Sequence[Series]") -> "list[tuple[str, Series]]":
+    return list(zip(names(series), series, strict=True))
+
+
+def of_revision(one: "Series") -> str:
+    return f"var(--series-{revision_index(one.revision.version.number)})"
+
+
+def line(
+    name: str,
+    at: Sequence[datetime],
+    values: Values,
+    colour: str,
+    *,
+    dash: str = "solid",
+    **more: Any,
+) -> Json:
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": name,
+        "x": [moment.isoformat() for moment in at],
+        "y": list(values),
+        "line": {"color": colour, "width": 2, "dash": dash},
+        "connectgaps": False,
+        **more,
+    }
+
+
+def level(value: float, dash: str = "dash", colour: str = "var(--warn)") -> Json:
+    """A limit, drawn from edge to edge."""
+    return {
+        "type": "line",
+        "xref": "paper",
+        "x0": 0,
+        "x1": 1,
+        "y0": value,
+        "y1": value,
+        "line": {"color": colour, "width": 1, "dash": dash},
+    }
+
+
+def over_time(
+    traces: Sequence[Json],
+    unit: str,
+    at: Sequence[datetime],
+    columns: Mapping[str, Values],
+    **layout: Any,
+) -> Json:
+    """A figure over time, and the same figures as a table."""
+    axis_y = {"title": {"text": unit}} | layout.pop("yaxis", {})
+    return {
+        "figure": {
+            "data": list(traces),
+            "layout": {"xaxis": {"type": "date"}, "yaxis": axis_y, **layout},
+        },
+        "table": {
+            "unit": unit,
+            "columns": ["at", *columns],
+            "rows": [
+                [moment.isoformat(), *(values[place] for values in columns.values())]
+                for place, moment in enumerate(at)
+            ],
+        },
+    }
+
+
+def marked(chart: Json, marks: Sequence[Mark]) -> Json:
+    """It draws what happened as thin upright lines; the last few with their words."""
+    layout = chart["figure"]["layout"]
+    if not marks or layout["xaxis"].get("type") != "date":
+        return chart
+    layout["shapes"] = [*layout.get("shapes", []), *(_upright(mark) for mark in marks)]
+    layout["annotations"] = [
+        *layout.get("annotations", []),
+        *(_words(mark, place) for place, mark in enumerate(marks[-MOST_WORDS:])),
+    ]
+    return chart
+
+
+def _upright(mark: Mark) -> Json:
+    return {
+        "type": "line",
+        "yref": "paper",
+        "x0": mark.at.isoformat(),
+        "x1": mark.at.isoformat(),
+        "y0": 0,
+        "y1": 1,
+        "line": {"color": "var(--line-strong)", "width": 1, "dash": "dot"},
+    }
+
+
+def _words(mark: Mark, place: int) -> Json:
+    return {
+        "x": mark.at.isoformat(),
+        "yref": "paper",
+        # Neighbours stand at two heights: steps of a rollout follow each other within minutes.
+        "y": 1 - 0.07 * (place % 3),
+        "text": mark.words,
+        "xanchor": "left",
+        "yanchor": "top",
+        "showarrow": False,
+        "font": {"color": "var(--muted)", "size": 11},
+    }

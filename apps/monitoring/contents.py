@@ -1,0 +1,129 @@
+"""Reads a segment once for all that is made of it: sums, the log's columns, rows. No database.
+
+It works in processes of its own as well, where many segments wait.
+"""
+
+import gc
+import logging
+import multiprocessing
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from apps.monitoring import extract, parquet, segments, shapes
+from apps.monitoring.sums import Answers
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class About:
+    """What a segment does not say of the revision that wrote it."""
+
+    revision: int
+    version: int = 0
+    signature: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Contents:
+    """What one segment holds."""
+
+    answers: Answers
+    rows: int  # what belongs into the log
+    dropped: int
+    torn: int
+    stamp: tuple[int, int, int]  # of the file that was read
+    log: pa.Table  # parquet.SCHEMA
+    predictions: pa.Table  # the columns of rows.py
+
+    @property
+    def size(self) -> int:
+        """How much memory it takes."""
+        return int(self.log.nbytes + self.predictions.nbytes)
+
+
+def read(path: Path, about: About) -> Contents:
+    """It reads a sealed segment.
+
+    Raises: segments.Unreadable; FileNotFoundError.
+    """
+    stamp = segments.stamp(path)
+    known = shapes.plan(about.signature)
+    answers: list[Answers] = []
+    logged: list[pa.Table] = []
+    predictions: list[pa.Table] = []
+    rows = dropped = torn = 0
+    with _without_garbage():
+        for part in segments.parts(path):
+            answers.append(part.answers())
+            rows, dropped, torn = rows + part.rows, dropped + part.dropped, torn + part.torn
+            batch = parquet.batch(part, revision=about.revision, version=about.version)
+            logged.append(pa.Table.from_batches([batch]))
+            predictions.append(_predictions(part, logged[-1], known))
+            del part  # or two would be in memory at once
+    return Contents(
+        answers=joined(answers),
+        rows=rows,
+        dropped=min(dropped, segments.MOST_DROPPED),
+        torn=torn,
+        stamp=stamp,
+        log=pa.concat_tables(logged),
+        predictions=extract.joined(predictions),
+    )
+
+
+def joined(parts: list[Answers]) -> Answers:
+    """It puts answers of one revision together."""
+    return Answers(
+        np.concatenate([part.at_us for part in parts]),
+        np.concatenate([part.status for part in parts]),
+        np.concatenate([part.latency_us for part in parts]),
+        np.concatenate([part.shadow for part in parts]),
+    )
+
+
+def _predictions(part: segments.Segment, logged: pa.Table, known: shapes.Plan) -> pa.Table:
+    formats = [texts[0] for texts in part.texts]
+    try:
+        asked = extract.Requests(logged, formats, part.status, part.bodies)
+        return extract.table(asked, known)
+    except Exception:
+        # The log must not wait for a body that nobody thought of.
+        log.exception("%d requests could not be read as rows", part.rows)
+        nothing = [(None, None)] * part.rows
+        return extract.table(extract.Requests(logged, formats, part.status, nothing), known)
+
+
+@contextmanager
+def _without_garbage() -> Iterator[None]:
+    """Parsed bodies hold no circles; to look for some among them takes most of the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def begin() -> None:
+    """It prepares a process that reads for another."""
+    gc.freeze()
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+
+
+def _end_with_the_parent() -> None:
+    # One that is killed tells nobody, and its processes would wait for work until the end of time.
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)

@@ -1,0 +1,287 @@
+"""Turns captured requests and answers into rows with a column a feature. Pure.
+
+Requests of one shape (the same form, the same names) are taken together, so that what is done for
+each value is done by C code: a list of lists is turned over, a column becomes an array at once.
+Only columns that hold what their type does not allow are looked at value by value.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from apps.monitoring import bodies, shapes
+from apps.monitoring.rows import FIXED, INPUT, MOST_COLUMNS, OUTPUT
+from apps.monitoring.shapes import Kind, Plan, Shape
+
+TEXT_BYTES = 64 << 10  # of a longer text only its beginning is a value here; the log has all of it
+# Of values of one part, nulls included: callers that name their columns anew each time would
+# otherwise make two thousand columns of fifty thousand nulls.
+MOST_CELLS = 16_000_000
+REDACTED = "[redacted]"  # model_server.redaction puts it in a value's place
+_LISTS = pa.list_(pa.string())
+_FROM_LOG = [name for name in FIXED.names if name not in ("row", "absent", "wrong", "extra")]
+
+
+_ARROW = {
+    Kind.NUMBER: pa.float64(),
+    Kind.BOOL: pa.bool_(),
+    Kind.TEXT: pa.string(),
+    Kind.JSON: pa.string(),
+    Kind.ANY: pa.null(),
+}
+_FITS: dict[Kind, frozenset[type]] = {
+    Kind.NUMBER: frozenset({int, float}),
+    Kind.BOOL: frozenset({bool}),
+    Kind.TEXT: frozenset({str}),
+}
+
+
+_Found = tuple[Shape | None, Shape | None]  # what was asked, what was answered
+
+
+@dataclass
+class Requests:
+    """Captured requests, one place each in every list and in `log`."""
+
+    log: pa.Table
+    format: Sequence[str]
+    status: Sequence[int]
+    bodies: Sequence[tuple[Any, Any]]  # what was asked, what was answered
+
+
+def table(requests: Requests, known: Plan) -> pa.Table:
+    """It gives the rows of requests, in their order. Whatever they hold, it raises nothing."""
+    alike: dict[Any, list[int]] = defaultdict(list)
+    found: list[_Found] = []
+    for place, (request, response) in enumerate(requests.bodies):
+        protocol = requests.format[place]
+        asked = shapes.asked(protocol, request, known)
+        answer = None
+        if asked is not None and requests.status[place] < 400:
+            answer = shapes.answered(protocol, response, asked.rows, known)
+        found.append((asked, answer))
+        alike[asked and asked.key, answer and answer.key].append(place)
+    cells = _Cells(known, sum(asked.rows if asked else 1 for asked, _ in found))
+    for places in alike.values():
+        cells.add(places, [found[place] for place in places])
+    return cells.table(requests.log)
+
+
+def joined(tables: Iterable[pa.Table]) -> pa.Table:
+    """It puts the rows of one revision together, each column in one type.
+
+    A column that was number in one and text in another is text.
+    """
+    parts = list(tables)
+    types: dict[str, pa.DataType] = {}
+    for part in parts:
+        for name, kind in zip(part.column_names, part.schema.types, strict=True):
+            seen = types.get(name, pa.null())
+            types[name] = kind if seen in (pa.null(), kind) else _wider(seen, kind)
+    names = [*FIXED.names, *_kept([name for name in types if name not in FIXED.names], parts)]
+    columns = [pa.field(name, _known(types[name])) for name in names[len(FIXED) :]]
+    schema = pa.schema([*FIXED, *columns])
+    return pa.concat_tables([_cast(part, schema) for part in parts])
+
+
+def _kept(names: list[str], parts: list[pa.Table]) -> list[str]:
+    rows = sum(part.num_rows for part in parts)
+    most = min(MOST_COLUMNS, max(4 * MOST_CELLS // max(rows, 1), 1))
+    inputs = [name for name in names if name.startswith(INPUT)]
+    return (inputs + [name for name in names if name not in inputs])[:most]
+
+
+def _wider(one: pa.DataType, other: pa.DataType) -> pa.DataType:
+    return one if other == pa.null() else pa.string()
+
+
+def _known(kind: pa.DataType) -> pa.DataType:
+    return pa.float64() if kind == pa.null() else kind  # nothing but nulls: no one knows
+
+
+def _cast(part: pa.Table, schema: pa.Schema) -> pa.Table:
+    columns = []
+    for name, kind in zip(schema.names, schema.types, strict=True):
+        if name not in part.column_names:
+            columns.append(pa.nulls(part.num_rows, kind))
+        else:
+            column = part[name]
+            columns.append(column if column.type == kind else column.cast(kind))
+    return pa.table(columns, schema=schema)
+
+
+@dataclass
+class _Column:
+    kind: Kind
+    values: list[Any] = field(default_factory=list)
+
+    def put(self, values: Iterable[Any], row: int) -> None:
+        """It puts values from a row on; the rows before, that it has no values of, are null."""
+        if len(self.values) < row:
+            self.values.extend([None] * (row - len(self.values)))
+        self.values.extend(values)
+
+
+class _Cells:
+    """The values of all rows, column by column, as they are put together."""
+
+    def __init__(self, known: Plan, rows: int) -> None:
+        self._known = known
+        self._names = tuple(known.inputs)
+        self._columns = {INPUT + name: _Column(kind) for name, kind in known.inputs.items()}
+        self._most = min(MOST_COLUMNS, max(MOST_CELLS // max(rows, 1), 1))
+        self._rows = 0
+        self._request: list[npt.NDArray[Any]] = []
+        self._row: list[npt.NDArray[Any]] = []
+        self._absent: list[list[str] | None] = []
+        self._extra: list[list[str] | None] = []
+
+    def add(self, places: Sequence[int], found: Sequence[_Found]) -> None:
+        """It adds the rows of requests of one shape."""
+        asked = [shape for shape, _ in found if shape is not None]
+        absent = extra = None
+        if not asked:
+            lengths = np.ones(len(places), dtype=np.int64)
+            rows = np.full(len(places), -1, dtype=np.int32)
+        else:
+            lengths = np.array([shape.rows for shape in asked], dtype=np.int64)
+            starts = np.cumsum(lengths) - lengths
+            rows = (np.arange(lengths.sum()) - np.repeat(starts, lengths)).astype(np.int32)
+            absent, extra = self._inputs(asked)
+            self._outputs([shape for _, shape in found if shape is not None])
+        self._absent.extend([absent] * rows.size)
+        self._extra.extend([extra] * rows.size)
+        self._request.append(np.repeat(np.array(places, dtype=np.int64), lengths))
+        self._row.append(rows)
+        self._rows += int(rows.size)
+
+    def _inputs(self, asked: Sequence[Shape]) -> tuple[list[str] | None, list[str] | None]:
+        """It takes the inputs, and tells which are missing and which nobody knows."""
+        columns = shapes.joined(asked)
+        names = self._named(asked[0].key[1], len(columns))
+        extra = []
+        for name, values in zip(names, columns, strict=False):
+            if (name in self._known.inputs) if self._names else self._has(INPUT + name):
+                self._columns[INPUT + name].put(values, self._rows)
+            else:
+                extra.append(name)
+        absent = [] if names == self._names else sorted(set(self._names) - set(names))
+        return absent or None, extra[:MOST_COLUMNS] or None
+
+    def _named(self, names: tuple[str, ...] | int, width: int) -> tuple[str, ...]:
+        if isinstance(names, int):
+            named = names == len(self._names)
+            return self._names if named else tuple(str(place) for place in range(width))
+        if self._known.is_tensor and len(names) == len(self._names):
+            return self._names
+        return names
+
+    def _has(self, name: str) -> bool:
+        """It makes room for a column that no signature speaks of, as long as there is some."""
+        if name not in self._columns and len(self._columns) < self._most:
+            self._columns[name] = _Column(Kind.ANY)
+        return name in self._columns
+
+    def _outputs(self, answers: Sequence[Shape]) -> None:
+        if answers:
+            for place, values in enumerate(shapes.joined(answers)):
+                if self._has(f"{OUTPUT}{place}"):
+                    self._columns[f"{OUTPUT}{place}"].put(values, self._rows)
+
+    def table(self, log: pa.Table) -> pa.Table:
+        request = np.concatenate(self._request) if self._request else np.zeros(0, np.int64)
+        row = np.concatenate(self._row) if self._row else np.zeros(0, np.int32)
+        wrong: dict[int, list[str]] = defaultdict(list)
+        arrays = {}
+        for name, column in self._columns.items():
+            column.put((), self._rows)
+            array, misfits = typed(column.values, column.kind)
+            arrays[name] = array
+            column.values = []
+            for place in misfits:
+                wrong[place].append(name.removeprefix(INPUT))
+        fixed = log.select(_FROM_LOG)
+        is_whole = request.size == log.num_rows and bool((request == np.arange(request.size)).all())
+        fixed = fixed if is_whole else fixed.take(pa.array(request))
+        columns = {name: fixed[name] for name in _FROM_LOG} | {
+            "row": pa.array(row),
+            "absent": _lists_of(self._absent),
+            "wrong": _lists_of([wrong.get(place) for place in range(self._rows)] if wrong else []),
+            "extra": _lists_of(self._extra),
+        }
+        for name in ("absent", "wrong", "extra"):
+            if columns[name] is None:
+                columns[name] = pa.nulls(self._rows, _LISTS)
+        made = pa.table({name: columns[name] for name in FIXED.names} | arrays)
+        order = np.lexsort((row, request))
+        if (order == np.arange(order.size)).all():
+            return made
+        return made.take(pa.array(order))
+
+
+def _lists_of(values: list[list[str] | None]) -> pa.Array | None:
+    return pa.array(values, _LISTS) if any(values) else None
+
+
+def typed(values: list[Any], kind: Kind) -> tuple[pa.Array, list[int]]:
+    """It gives a column's values, and the places of those of another type, which are null."""
+    kinds = set(map(type, values))
+    kinds.discard(type(None))
+    if kind is Kind.ANY:
+        kind = _seen(kinds)
+    if kind is Kind.ANY:
+        return pa.nulls(len(values)), []
+    if kind is Kind.JSON:
+        return _cut(pa.array([_json(value) for value in values], pa.string())), []
+    misfits: list[int] = []
+    if str in kinds and REDACTED in values:
+        values = [None if value == REDACTED else value for value in values]
+    if not kinds <= _FITS[kind]:
+        fits = _FITS[kind] | {type(None)}
+        misfits = [place for place, value in enumerate(values) if type(value) not in fits]
+        values = [value if type(value) in fits else None for value in values]
+    return _array(values, kind), misfits
+
+
+def _seen(kinds: set[type]) -> Kind:
+    if not kinds:
+        return Kind.ANY
+    return next((kind for kind, fits in _FITS.items() if kinds <= fits), Kind.JSON)
+
+
+def _array(values: list[Any], kind: Kind) -> pa.Array:
+    if kind is Kind.TEXT:
+        return _cut(pa.array(values, pa.string()))
+    try:
+        return pa.array(values, _ARROW[kind])
+    except pa.ArrowInvalid:  # an integer that no float64 is equal to
+        return pa.array([None if value is None else _float(value) for value in values])
+
+
+def _float(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return float("inf") if value > 0 else float("-inf")
+
+
+def _json(value: Any) -> str | None:
+    if value is None or value == REDACTED:
+        return None
+    return value if isinstance(value, str) else bodies.text(value)
+
+
+def _cut(texts: pa.Array) -> pa.Array:
+    longest = pc.max(pc.binary_length(texts)).as_py()
+    if longest is None or longest <= TEXT_BYTES:
+        return texts
+    shorten: Callable[[str], str] = lambda text: text.encode()[:TEXT_BYTES].decode(  # noqa: E731
+        "utf-8", "ignore"
+    )
+    return pa.array([text and shorten(text) for text in texts.to_pylist()], pa.string())

@@ -1,0 +1,160 @@
+"""What people choose on the page of an endpoint, and the slices that they make."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django import forms
+from django.utils.datastructures import MultiValueDict
+
+from apps.monitoring.models import Slice
+from apps.monitoring.spans import WINDOWS, WORDS
+from apps.serving.models import Revision
+
+BASELINE, PREVIOUS = "baseline", "previous"
+USUAL_WINDOW = "24h"
+LIVE = ("1h", "6h", "24h")
+OPS = {
+    "eq": "is",
+    "ne": "is not",
+    "in": "is one of",
+    "lt": "is below",
+    "le": "is at most",
+    "gt": "is above",
+    "ge": "is at least",
+    "between": "lies between",
+    "is_null": "is missing",
+    "not_null": "is there",
+}
+WITHOUT_VALUE = ("is_null", "not_null")
+OF_LISTS = ("in", "between")
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What the page shows; it stands in the page's address and so can be sent to somebody."""
+
+    window: str
+    until: datetime | None  # None: now, and the page stays at the right edge
+    revision: Revision | None
+    other: Revision | None  # beside `revision` in the charts of requests
+    against: str
+    slice: Slice | None
+    column: str
+
+    @property
+    def length(self) -> timedelta:
+        return WINDOWS[self.window]
+
+    @property
+    def words(self) -> str:
+        return WORDS[self.window]
+
+    @property
+    def is_live(self) -> bool:
+        return self.until is None and self.window in LIVE
+
+
+class ChoiceForm(forms.Form):
+    window = forms.ChoiceField(label="Window", choices=list(WORDS.items()), required=False)
+    revision = forms.ChoiceField(label="Revision", required=False)
+    compare = forms.ChoiceField(label="Compare with", required=False)
+    slice = forms.ChoiceField(label="Slice", required=False)
+    until = forms.DateTimeField(required=False, widget=forms.HiddenInput())
+    column = forms.CharField(required=False, max_length=300, widget=forms.HiddenInput())
+
+    def __init__(
+        self,
+        data: MultiValueDict[str, Any],
+        *,
+        revisions: Sequence[Revision],
+        stable: int | None,
+        slices: Sequence[Slice],
+    ) -> None:
+        # What is not in the address has its usual value, which the form then shows.
+        usual = {"window": USUAL_WINDOW, "compare": BASELINE, "revision": "", "slice": ""}
+        super().__init__({**usual, **{name: value for name, value in data.items() if value}})
+        self.revisions = {str(revision.number): revision for revision in revisions}
+        self.slices = {str(part.pk): part for part in slices}
+        named = [
+            (number, f"v{one.version.number}, revision {number}")
+            for number, one in self.revisions.items()
+        ]
+        self.stable = next((one for one in revisions if one.pk == stable), None) or next(
+            iter(revisions), None
+        )
+        serving = f"The stable one (v{self.stable.version.number})" if self.stable else "None"
+        self._choose("revision", [("", serving), *named])
+        self._choose(
+            "compare",
+            [(BASELINE, "The reference"), (PREVIOUS, "The window before"), *named],
+        )
+        self._choose("slice", [("", "All rows"), *((pk, s.name) for pk, s in self.slices.items())])
+
+    def chosen(self) -> Chosen:
+        """It gives what was chosen; what the address says wrongly is as if it were not there."""
+        self.full_clean()
+        given = self.cleaned_data
+        compare = given.get("compare") or BASELINE
+        return Chosen(
+            window=given.get("window") or USUAL_WINDOW,
+            until=given.get("until"),
+            revision=self.revisions.get(given.get("revision", ""), self.stable),
+            other=self.revisions.get(compare),
+            against=PREVIOUS if compare == PREVIOUS else BASELINE,
+            slice=self.slices.get(given.get("slice", "")),
+            column=given.get("column", ""),
+        )
+
+    def _choose(self, name: str, choices: list[tuple[str, str]]) -> None:
+        field = self.fields[name]
+        assert isinstance(field, forms.ChoiceField)
+        field.choices = choices
+
+
+class SliceForm(forms.Form):
+    name = forms.CharField(label="Name", max_length=100)
+    column = forms.ChoiceField(label="Rows whose")
+    op = forms.ChoiceField(label="Condition", choices=list(OPS.items()))
+    value = forms.CharField(
+        label="Value",
+        max_length=2000,
+        required=False,
+        help_text="For “is one of” and “lies between” with commas: JFK, LGA",
+    )
+
+    def __init__(self, data: Any = None, *, columns: Sequence[str]) -> None:
+        super().__init__(data)
+        field = self.fields["column"]
+        assert isinstance(field, forms.ChoiceField)
+        field.choices = [(name, name.removeprefix("in.")) for name in columns]
+
+    def clean(self) -> dict[str, Any]:
+        given = super().clean() or {}
+        if given.get("op") not in WITHOUT_VALUE and not given.get("value") and not self.errors:
+            self.add_error("value", "Say what it is compared with.")
+        return given
+
+    @property
+    def condition(self) -> list[dict[str, Any]]:
+        given = self.cleaned_data
+        one = {"column": given["column"], "op": given["op"]}
+        if given["op"] in WITHOUT_VALUE:
+            return [one]
+        if given["op"] in OF_LISTS:
+            parts = [part.strip() for part in given["value"].split(",")]
+            return [one | {"value": [_value(part) for part in parts if part]}]
+        return [one | {"value": _value(given["value"])}]
+
+
+def _value(text: str) -> float | int | bool | str:
+    """A number where it reads as one; otherwise the text itself."""
+    if text in ("true", "false"):
+        return text == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text

@@ -1,0 +1,103 @@
+"""The first line of an endpoint's monitoring page: what an on-call person must know. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from apps.core.templatetags.formats import format_duration, format_num, format_percent
+
+if TYPE_CHECKING:
+    from apps.monitoring.drift import ColumnDrift
+
+MOST_NAMED = 4
+LEAST_ROWS = 500
+QUIET = ("quiet", "not_enough_data")
+SIGNALS = {
+    "missing": "missing",
+    "absent": "not sent",
+    "wrong": "of a wrong type",
+    "unseen": "never seen before",
+    "non_finite": "not finite",
+    "below": "below the reference's range",
+    "above": "above the reference's range",
+}
+
+
+@dataclass(frozen=True)
+class Headline:
+    state: str  # of core's states
+    text: str
+    note: str = ""
+
+
+def of_columns(
+    columns: "Sequence[ColumnDrift]", rows: int, window: str, reference: str = "the reference"
+) -> Headline:
+    """It says what drifted, worst first; or that nothing did; or that nobody can know yet."""
+    drifted = [one for one in columns if one.state in ("drifted", "critical")]
+    broken = [one for one in columns if any(state not in QUIET for _, state in signals(one))]
+    if columns and all(one.state == "not_enough_data" for one in columns):
+        return Headline(
+            "unclear",
+            f"Not enough data: {rows} rows in {window}, {LEAST_ROWS} needed",
+            "Nothing is said about drift until then; choose a longer window to reach it.",
+        )
+    note = _broken(broken)
+    if drifted:
+        critical = any(one.state == "critical" for one in drifted)
+        return Headline(
+            "critical" if critical else "drifted",
+            f"{len(drifted)} of {len(columns)} columns drifted: {_named(drifted)}",
+            note,
+        )
+    if broken:
+        return Headline(
+            "drifted", f"Inputs are distributed like {reference}, but not all are sound", note
+        )
+    return Headline(
+        "quiet",
+        f"Inputs look like {reference}",
+        f"{len(columns)} columns of {format_num(rows)} rows in {window}",
+    )
+
+
+def signals(one: "ColumnDrift") -> list[tuple[str, str]]:
+    """It gives the quality signals of a column, each with its state."""
+    return [(name, str(getattr(one, name).state)) for name in SIGNALS]
+
+
+def freshness(
+    last: timedelta | None, usual_seconds: float | None
+) -> Headline:
+    """It tells whether the last request is older than the usual gap explains."""
+    if last is None:
+        return Headline("idle", "No request yet")
+    gap = "" if usual_seconds is None else f", usual gap {format_duration(usual_seconds)}"
+    words = f"Last request {format_duration(last)} ago{gap}"
+    if last < timedelta(seconds=20):
+        words = f"Last request just now{gap}"
+    # Spans are ten seconds long, and what comes by chance now and then stays away ten times as long.
+    late = usual_seconds is not None and last.total_seconds() > max(60.0, 10 * usual_seconds)
+    return Headline("unclear" if late else "serving", words)
+
+
+def _named(columns: "Sequence[ColumnDrift]") -> str:
+    words = [
+        f"{one.label} (critical)" if one.state == "critical" else one.label
+        for one in columns[:MOST_NAMED]
+    ]
+    more = len(columns) - MOST_NAMED
+    return ", ".join(words) + (f" and {more} more" if more > 0 else "")
+
+
+def _broken(columns: "Sequence[ColumnDrift]") -> str:
+    words = []
+    for one in columns[:MOST_NAMED]:
+        name = next(name for name, state in signals(one) if state not in QUIET)
+        share = getattr(one, name)
+        words.append(
+            f"{one.label} {format_percent(share.window)} {SIGNALS[name]}"
+            + (f" (reference {format_percent(share.reference)})" if share.reference else "")
+        )
+    return "; ".join(words)

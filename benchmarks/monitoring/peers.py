@@ -1,0 +1,51 @@
+"""Asks the other tools, each in a process and an environment of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+NAMES = ("evidently", "nannyml")
+MOST_SECONDS = 600.0
+WORDS = 500  # of what a failure left
+
+
+class PeerFailed(Exception):
+    """A peer did not do what it was asked; the message holds its last words."""
+
+
+def ask(name: str, python: Path, task: str, question: dict[str, Any], folder: Path) -> Any:
+    """It lets a peer do one task in a new process. Raises: PeerFailed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    line = [
+        str(python),
+        "-m",
+        f"benchmarks.monitoring.tools.{name}_tool",
+        task,
+        json.dumps(question),
+    ]
+    try:
+        done = subprocess.run(
+            line, env=_env(folder), cwd=folder, capture_output=True, text=True,
+            timeout=MOST_SECONDS, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as late:
+        raise PeerFailed(f"{task} took longer than {MOST_SECONDS:g} s") from late
+    if done.returncode:
+        raise PeerFailed(f"{task}: {done.stderr.strip()[-WORDS:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _env(folder: Path) -> dict[str, str]:
+    return {
+        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        "HOME": str(folder),
+        "LANG": "C.UTF-8",
+        "PYTHONPATH": str(ROOT),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "NML_DISABLE_USAGE_LOGGING": "1",
+        "DO_NOT_TRACK": "1",
+    }
