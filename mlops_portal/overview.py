@@ -13,6 +13,9 @@ from django.db.models.functions import TruncMinute
 from apps.accounts.models import User
 from apps.accounts.selectors import teams_of
 from apps.core.templatetags.formats import revision_index
+from apps.incidents.lifecycle import State
+from apps.incidents.models import Incident
+from apps.incidents.selectors import incidents
 from apps.monitoring.models import Rollup
 from apps.promotions.lifecycle import Status
 from apps.promotions.models import Promotion
@@ -24,6 +27,7 @@ from apps.serving.models import Endpoint, Environment
 MINUTES = 30
 RECENT = timedelta(minutes=5)
 REVERTED_FOR = timedelta(hours=24)
+MOST_INCIDENTS = 8
 SORTS = ("model", "environment", "since", "rate", "errors")
 
 
@@ -121,7 +125,7 @@ def of(user: User, now: datetime, asked: Mapping[str, str] | None = None) -> Ove
     traffic = _traffic(teams, now)
     rows = _rows(teams, by_endpoint, traffic)
     return Overview(
-        needs=(*_approvals(user), *_troubles(rollouts)),
+        needs=(*_incidents(user), *_approvals(user), *_troubles(rollouts)),
         moving=tuple(
             Moving(rollout, _parts(rollout), traffic.get(rollout.endpoint_id, Traffic()))
             for rollout in by_endpoint.values()
@@ -168,6 +172,28 @@ def _approvals(user: User) -> list[Need]:
     ]
 
 
+def _incidents(user: User) -> list[Need]:
+    """What nobody is on yet, and what is the reader's own; critical ones first."""
+    mine = Q(state=State.OPEN) | Q(assignee=user)
+    found = incidents.unresolved(user).filter(mine).order_by("severity", "-pk")
+    return [
+        Need(
+            incident.state,
+            f"{incident.title} in {incident.endpoint}",
+            f"{incident.severity.capitalize()}; {_assigned(incident, user)}",
+            incident.get_absolute_url(),
+            incident.opened_at,
+        )
+        for incident in found[:MOST_INCIDENTS]
+    ]
+
+
+def _assigned(incident: Incident, user: User) -> str:
+    if incident.assignee is None:
+        return "nobody is on it"
+    return "assigned to you" if incident.assignee == user else f"assigned to {incident.assignee}"
+
+
 def _troubles(rollouts: list[Rollout]) -> list[Need]:
     words = {
         Phase.PAUSED: "is paused",
@@ -210,6 +236,7 @@ def _traffic(teams: list[int], now: datetime) -> dict[int, Traffic]:
         Rollup.objects.filter(
             revision__endpoint__model__team__in=teams,
             origin=Rollup.From.GATEWAY,
+            width_seconds=60,
             at__gte=since,
             at__lt=until,
         )

@@ -86,6 +86,7 @@ TEMPLATES = [
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
                 "apps.accounts.context.rights",
+                "mlops_portal.context.navigation",
             ],
             "builtins": ["apps.core.templatetags.ui"],
         },

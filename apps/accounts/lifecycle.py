@@ -54,6 +54,7 @@ VERBS: dict[str, tuple[frozenset[Role], Scope]] = {
     "incident.handle": (frozenset({_D, _A, _O, _ADMIN}), Scope.WRITE),
     "log.search": (_EVERY, Scope.WRITE),  # it costs work, but tells only what they may view
     "log.replay": (frozenset({_D, _O, _ADMIN}), Scope.TEST),
+    "slice.edit": (frozenset({_D, _O, _ADMIN}), Scope.WRITE),
     "mlflow.read": (_EVERY, Scope.MLFLOW),
     "mlflow.write": (frozenset({_D, _O, _ADMIN}), Scope.MLFLOW),
 }

@@ -53,6 +53,8 @@ class _Work:
                 f"No column of {rows.dataset} is of the type that {self.build.version} takes: "
                 f"{_list(odd)}. Register one whose columns fit the model's signature"
             )
+        if rows.labels is None:
+            self._remark("No label column is named, so quality is neither known nor estimated")
         table = pa.table({**inputs, **self._ask(rows)})
         facts = freezing.freeze(
             table,

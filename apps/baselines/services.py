@@ -50,7 +50,9 @@ def ask(*, version: Version, actor: User | None, now: datetime) -> Baseline:
             "version_not_built",
         )
     if version.baselines.filter(state__in=UNFINISHED).exists():
-        raise BaselineRefused(f"A baseline of {version} is being frozen; wait for it", "unfinished")
+        raise BaselineRefused(
+            f"A baseline of {version} is being frozen; wait for it", "baseline_unfinished"
+        )
     data = selectors.data_of(version)
     if data is None:
         raise BaselineRefused(

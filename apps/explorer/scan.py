@@ -89,7 +89,7 @@ class Scan:
         self.db = duckdb.connect(
             config={
                 "threads": spec.threads,
-                "memory_limit": f"{spec.memory_mb * 7 // 10}MB",  # it does not count all it takes
+                "memory_limit": f"{spec.memory_mb // 2}MB",  # it does not count all it takes
                 "temp_directory": str(Path(spec.work) / "spill"),
                 "max_temp_directory_size": "2GB",
                 "autoinstall_known_extensions": False,
@@ -203,11 +203,13 @@ class Scan:
         """It puts the parts together and gives how many rows there are."""
         if not self.parts:
             return 0
+        bar = self._bar()
+        # Each part holds what was best when it was written; by now there may be better.
+        best = "" if bar is None else f' where "key" <= {bar:d}'
         self.db.execute(
-            'copy (select * exclude ("key") from (select * from read_parquet(?,'
-            ' hive_partitioning = false, union_by_name = true) order by "key"'
-            f' limit {self.question.limit:d}) order by "at" desc, id, "row")'
-            " to ? (format parquet, compression zstd)",
+            'copy (select * exclude ("key") from read_parquet(?, hive_partitioning = false,'
+            f' union_by_name = true){best} order by "at" desc, id, "row"'
+            f" limit {self.question.limit:d}) to ? (format parquet, compression zstd)",
             [self.parts, self.spec.result],
         )
         [rows] = self._one(

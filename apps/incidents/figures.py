@@ -8,6 +8,7 @@ from apps.baselines import selectors as baselines
 from apps.core.templatetags.formats import revision_index
 from apps.incidents.models import Alert, Incident
 from apps.monitoring.selectors import requests as monitoring
+from apps.monitoring.selectors import tallies
 from apps.registry.monitors_policy import COLUMNS, LATENCIES
 from apps.serving.models import Revision
 
@@ -20,7 +21,7 @@ MOST_BARS = 30
 def of(incident: Incident, alerts: Sequence[Alert], now: datetime) -> Json | None:
     """It draws the first alert that has something to draw; None where none has."""
     for alert in alerts:
-        drawn = _of(incident, alert, min(now, incident.resolved_at or now))
+        drawn = _of(incident, alert, incident.resolved_at or max(now, incident.opened_at))
         if drawn is not None:
             return drawn
     return None
@@ -41,8 +42,6 @@ def _of(incident: Incident, alert: Alert, until: datetime) -> Json | None:
 
 def _bars(served: Revision, column: str, since: datetime, until: datetime) -> Json | None:
     """Shares of a column's bins, in the baseline and in the window."""
-    from apps.monitoring.selectors import tallies  # LATER
-
     baseline = baselines.in_force(served.version)
     if baseline is None:
         return None

@@ -29,7 +29,7 @@ QUANTILES = {"latency_p50": 0.50, "latency_p95": 0.95, "latency_p99": 0.99}
 SILENCE_TIMES_LONGEST = 2  # of the longest silence of the last days
 SILENCE_TIMES_GAP = 20  # of the usual distance of two requests
 NOUNS = {"errors": "errors", "rejected": "rejected requests"}
-LOWER_IS_BETTER = ("log_loss", "brier", "mae", "rmse", "calibration_error")
+LOWER_IS_BETTER = ("log_loss", "brier", "mae", "rmse", "ece")
 Counts = npt.NDArray[np.int64]
 
 

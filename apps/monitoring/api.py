@@ -1,67 +1,163 @@
-from datetime import UTC, datetime, timedelta
+"""Monitoring over HTTP: charts, drift, slices, figures and single requests of an endpoint."""
+
+from datetime import timedelta
 from typing import Any
 
 from django.http import Http404
 from django.shortcuts import get_object_or_404
 from django.utils import timezone
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework import status
 from rest_framework.exceptions import ValidationError
+from rest_framework.renderers import BaseRenderer, JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from apps.accounts.models import User
 from apps.accounts.selectors import Caller, require
-from apps.monitoring.charts import requests as charts
-from apps.monitoring.models import Rollup
+from apps.monitoring import pictures
+from apps.monitoring.models import Rollup, Slice
+from apps.monitoring.selectors import charts, drift
 from apps.monitoring.selectors import requests as selectors
 from apps.monitoring.serializers import (
     CHART_KINDS,
     ChartRequestSerializer,
     ChartSerializer,
+    DriftSerializer,
     LogRequestSerializer,
     LogSerializer,
+    RowsSerializer,
+    SliceSerializer,
     SummarySerializer,
     WindowSerializer,
 )
+from apps.monitoring.services import slices
 from apps.serving.models import Endpoint
 
-STEPS = (10, 30, 60, 300, 900, 3600, 10_800, 86_400)
-POINTS = 180
-LONGEST = timedelta(days=31)
-LATE_SECONDS = 5  # what took longer than this from answer to rollup is seen at the next look
 
-
-def endpoint_for(user: Caller, pk: int) -> Endpoint:
-    endpoint = get_object_or_404(Endpoint.objects.select_related("model"), pk=pk)
-    require(user, "view", endpoint)
+def endpoint_for(user: Caller, pk: int, verb: str = "view") -> Endpoint:
+    known = Endpoint.objects.select_related("model", "environment")
+    endpoint = get_object_or_404(known, pk=pk)
+    require(user, verb, endpoint)
     return endpoint
 
 
+class PictureRenderer(BaseRenderer):
+    """Draws the answer of a chart as PNG."""
+
+    media_type = "image/png"
+    format = "png"
+    charset = None
+    render_style = "binary"
+
+    def render(
+        self, data: Any, accepted_media_type: str | None = None, renderer_context: Any = None
+    ) -> bytes:
+        size = (renderer_context or {})["response"].size
+        return pictures.png(data.get("figure", data), *size)
+
+
 class Chart(APIView):
+    renderer_classes = (JSONRenderer, PictureRenderer)
+
     @extend_schema(
         parameters=[
             OpenApiParameter("kind", str, OpenApiParameter.PATH, enum=CHART_KINDS),
+            OpenApiParameter("format", str, enum=["json", "png"]),
             ChartRequestSerializer,
         ],
-        responses=ChartSerializer,
+        responses={
+            (200, "application/json"): ChartSerializer,
+            (200, "image/png"): OpenApiTypes.BINARY,
+        },
     )
     def get(self, request: Request, pk: int, kind: str) -> Response:
-        """A chart of what an endpoint did, by revision: a Plotly figure and the same as a table."""
+        """A chart of what an endpoint did: a Plotly figure and the same as a table, or a PNG."""
         endpoint = endpoint_for(request.user, pk)
         if kind not in charts.KINDS:
             raise Http404
-        asked = _checked(ChartRequestSerializer, request)
-        since, until = _window(asked)
-        step = asked.get("step") or _step(until - since)
-        if "until" not in asked:
-            # The running bucket would look like a fall.
-            until = datetime.fromtimestamp(int(until.timestamp()) // step * step, UTC)
+        given = _checked(ChartRequestSerializer, request)
         try:
-            series = selectors.series(endpoint, since, until, step, Rollup.From(asked["origin"]))
+            chart = charts.of(endpoint, kind, given.asked(endpoint, timezone.now()))
         except ValueError as wrong:
             raise ValidationError({"step": [str(wrong)]}) from wrong
-        chart = charts.KINDS[kind](series)
-        return Response(chart["figure"] if asked.get("only") else chart)
+        asked = given.validated_data
+        answer = Response(chart["figure"] if asked.get("only") else chart)
+        answer.size = (asked["width"], asked["height"])  # type: ignore[attr-defined]
+        return answer
+
+    def handle_exception(self, error: Exception) -> Response:
+        # What went wrong is said in words, whatever was asked for.
+        self.request.accepted_renderer = JSONRenderer()
+        self.request.accepted_media_type = JSONRenderer.media_type
+        return super().handle_exception(error)
+
+
+class Drift(APIView):
+    @extend_schema(parameters=[RowsSerializer], responses=DriftSerializer)
+    def get(self, request: Request, pk: int) -> Response:
+        """How far each column is from the reference or the window before, what matters first."""
+        endpoint = endpoint_for(request.user, pk)
+        given = _checked(RowsSerializer, request)
+        revision = given.revision_of(endpoint)
+        since, until = given.span(timezone.now())
+        if revision is None:
+            raise charts.NothingToCompare("No revision was ever deployed here", "no_revision")
+        found = drift.of(
+            revision, since, until, against=given.against, slice=given.slice_of(endpoint)
+        )
+        if found.baseline is None:
+            raise charts.without_baseline(revision)
+        answer = {
+            "revision": revision.number,
+            "version": revision.version.number,
+            "baseline": found.baseline.number,
+            "against": given.against,
+            "since": found.since,
+            "until": found.until,
+            "rows": found.rows,
+            "widened": found.widened,
+            "columns": found.columns,
+        }
+        return Response(DriftSerializer(answer).data)
+
+
+class SliceList(APIView):
+    @extend_schema(responses=SliceSerializer(many=True))
+    def get(self, request: Request, pk: int) -> Response:
+        """The slices of an endpoint that are counted."""
+        endpoint = endpoint_for(request.user, pk)
+        living = endpoint.slices.filter(retired_at=None)
+        return Response(SliceSerializer(living, many=True).data)
+
+    @extend_schema(request=SliceSerializer, responses={201: SliceSerializer})
+    def post(self, request: Request, pk: int) -> Response:
+        """It names a part of the rows by a condition and counts it from now on."""
+        endpoint = endpoint_for(request.user, pk, "slice.edit")
+        given = SliceSerializer(data=request.data)
+        given.is_valid(raise_exception=True)
+        assert isinstance(request.user, User)
+        made = slices.create(
+            endpoint=endpoint,
+            name=given.validated_data["name"],
+            condition=given.validated_data["condition"],
+            actor=request.user,
+            now=timezone.now(),
+        )
+        return Response(SliceSerializer(made).data, status=status.HTTP_201_CREATED)
+
+
+class SliceDetail(APIView):
+    @extend_schema(responses={204: None})
+    def delete(self, request: Request, pk: int, slice_pk: int) -> Response:
+        """It is counted no longer; what was counted stays."""
+        endpoint = endpoint_for(request.user, pk, "slice.edit")
+        found = get_object_or_404(Slice, pk=slice_pk, endpoint=endpoint)
+        assert isinstance(request.user, User)
+        slices.retire(part=found, actor=request.user, now=timezone.now())
+        return Response(status=status.HTTP_204_NO_CONTENT)
 
 
 class Summary(APIView):
@@ -69,9 +165,10 @@ class Summary(APIView):
     def get(self, request: Request, pk: int) -> Response:
         """What each revision of an endpoint did in a span of time."""
         endpoint = endpoint_for(request.user, pk)
-        asked = _checked(WindowSerializer, request)
-        since, until = _window(asked)
-        seen = selectors.totals(endpoint, since, until, Rollup.From(asked["origin"]))
+        given = _checked(WindowSerializer, request)
+        since, until = given.span(timezone.now())
+        origin = Rollup.From(given.validated_data["origin"])
+        seen = selectors.totals(endpoint, since, until, origin)
         seconds = (until - since).total_seconds()
         rows = [
             {
@@ -104,29 +201,13 @@ class Log(APIView):
     def get(self, request: Request, pk: int) -> Response:
         """One request as it came and was answered; with its shadows, which have the same id."""
         endpoint = endpoint_for(request.user, pk)
-        asked = _checked(LogRequestSerializer, request)
+        asked = _checked(LogRequestSerializer, request).validated_data
         since = timezone.now() - timedelta(days=asked["days"])
         found = selectors.find_request(endpoint, asked["request_id"], since)
         return Response(LogSerializer({"results": found}).data)
 
 
-def _checked(serializer: type[Any], request: Request) -> dict[str, Any]:
+def _checked(serializer: type[Any], request: Request) -> Any:
     given = serializer(data=request.query_params)
     given.is_valid(raise_exception=True)
-    checked: dict[str, Any] = given.validated_data
-    return checked
-
-
-def _window(asked: dict[str, Any]) -> tuple[datetime, datetime]:
-    until = asked.get("until") or timezone.now() - timedelta(seconds=LATE_SECONDS)
-    since = asked.get("since") or until - timedelta(hours=1)
-    if not since < until:
-        raise ValidationError({"since": ["The beginning must lie before the end"]})
-    if until - since > LONGEST:
-        raise ValidationError({"since": [f"At most {LONGEST.days} days at once"]})
-    return since, until
-
-
-def _step(window: timedelta) -> int:
-    wanted = window.total_seconds() / POINTS
-    return next((step for step in STEPS if step >= wanted), STEPS[-1])
+    return given

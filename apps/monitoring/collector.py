@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 
 from apps.core import live
 from apps.monitoring import places, segments
-from apps.monitoring.services import gateway, leftovers, log_files, retention
+from apps.monitoring.services import gateway, leftovers, log_files, retention, tallies
 from apps.monitoring.services import segments as counting
 from apps.monitoring.services.reading import Reader
 from apps.monitoring.services.segments import Found
@@ -32,6 +32,7 @@ BATCH_BYTES = 64 << 20
 AHEAD_SEGMENTS = 8  # of the next batch, read while this one is written
 FILES_A_TICK = 4  # of one endpoint
 RECHECK_SECONDS = 10.0
+RECOUNT_SECONDS = 10.0  # a new baseline or slice is noticed as late
 SUMMARY_SECONDS = 60.0
 EXPIRY_SECONDS = 60.0
 BETWEEN_ANNOUNCEMENTS_SECONDS = 1.0
@@ -51,6 +52,8 @@ class Collector:
         self._reader = Reader(clock)
         self._checked_at = clock()
         self._expired_at = clock()
+        self._has_rows = True  # that may not be counted yet
+        self._recounted_at = 0.0
         self._announce = _Announcements(clock)
         self._nowhere: Counter[str] = Counter()
         self._shut: dict[int, str] = {}  # revision -> why its spool cannot be listed
@@ -75,6 +78,10 @@ class Collector:
                 pause = min(max(pause * 2, TICK_SECONDS), LONGEST_PAUSE_SECONDS)
                 log.exception("A tick failed; again in %.1f s", pause)
             stop.wait(pause)
+        self.close()
+
+    def close(self) -> None:
+        """It ends what it started."""
         self._reader.close()
 
     def tick(self) -> bool:
@@ -90,6 +97,7 @@ class Collector:
             self.count_segments,
             self.count_gateway,
             self.write_log_files,
+            self.count_rows,
             self.expire,
         ):
             try:
@@ -171,8 +179,16 @@ class Collector:
         for _ in range(FILES_A_TICK):
             rows = log_files.write(endpoint=endpoint, now=self._now(), reader=self._reader)
             log.info("Wrote %d rows of %s into the prediction log", rows, endpoint)
+            self._has_rows = True
             if rows < log_files.ENOUGH_ROWS or not log_files.has_enough(endpoint):
                 break
+
+    def count_rows(self) -> bool:
+        """It counts some of the rows that a baseline or a slice has not counted yet."""
+        if self._has_rows or self._clock() - self._recounted_at >= RECOUNT_SECONDS:
+            self._recounted_at = self._clock()
+            self._has_rows = tallies.count(now=self._now())
+        return self._has_rows
 
     def expire(self) -> bool:
         """It removes what has been kept long enough."""

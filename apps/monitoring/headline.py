@@ -67,9 +67,7 @@ def signals(one: "ColumnDrift") -> list[tuple[str, str]]:
     return [(name, str(getattr(one, name).state)) for name in SIGNALS]
 
 
-def freshness(
-    last: timedelta | None, usual_seconds: float | None
-) -> Headline:
+def freshness(last: timedelta | None, usual_seconds: float | None) -> Headline:
     """It tells whether the last request is older than the usual gap explains."""
     if last is None:
         return Headline("idle", "No request yet")
@@ -77,7 +75,7 @@ def freshness(
     words = f"Last request {format_duration(last)} ago{gap}"
     if last < timedelta(seconds=20):
         words = f"Last request just now{gap}"
-    # Spans are ten seconds long, and what comes by chance now and then stays away ten times as long.
+    # What comes by chance stays away ten times as long every now and then.
     late = usual_seconds is not None and last.total_seconds() > max(60.0, 10 * usual_seconds)
     return Headline("unclear" if late else "serving", words)
 

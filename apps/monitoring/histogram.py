@@ -28,13 +28,18 @@ def empty() -> Counts:
 
 def from_us(latencies: npt.ArrayLike) -> Counts:
     """It counts latencies, given in microseconds."""
+    return np.bincount(places_of(latencies), minlength=BINS).astype(np.int64)
+
+
+def places_of(latencies: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    """It gives the bin of each latency, given in microseconds."""
     ms = np.asarray(latencies, dtype=np.float64) / 1000.0
     # Nothing has a logarithm below zero; a clock that ran backwards counts as "too fast to tell".
     places = np.floor(np.log(np.maximum(ms, LEAST_MS) / LEAST_MS) / log(GAMMA)) + 1
     places[ms < LEAST_MS] = 0
     places[ms >= MOST_MS] = BINS - 1
-    counted = np.bincount(np.minimum(places, BINS - 1).astype(np.int64), minlength=BINS)
-    return counted.astype(np.int64)
+    found: npt.NDArray[np.int64] = np.minimum(places, BINS - 1).astype(np.int64)
+    return found
 
 
 def merge(*parts: Counts) -> Counts:

@@ -2,11 +2,22 @@ from django.urls import URLPattern, path
 
 from apps.monitoring import api, views
 
+PAGE = "endpoints/<slug:environment>/<slug:name>"
 urlpatterns: list[URLPattern] = [
     path("endpoints/<int:pk>/charts/<str:kind>/table", views.chart_table, name="chart-table"),
+    path(f"{PAGE}/monitoring", views.monitoring, name="endpoint-monitoring"),
+    path(f"{PAGE}/slices", views.make_slice, name="endpoint-slices"),
+    path(f"{PAGE}/slices/<int:pk>/retire", views.retire_slice, name="endpoint-slice-retire"),
 ]
 api_urlpatterns: list[URLPattern] = [
     path("endpoints/<int:pk>/charts/<str:kind>", api.Chart.as_view(), name="api-endpoint-chart"),
+    path("endpoints/<int:pk>/drift", api.Drift.as_view(), name="api-endpoint-drift"),
+    path("endpoints/<int:pk>/slices", api.SliceList.as_view(), name="api-endpoint-slices"),
+    path(
+        "endpoints/<int:pk>/slices/<int:slice_pk>",
+        api.SliceDetail.as_view(),
+        name="api-endpoint-slice",
+    ),
     path(
         "endpoints/<int:pk>/telemetry/summary", api.Summary.as_view(), name="api-telemetry-summary"
     ),

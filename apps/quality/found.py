@@ -65,11 +65,11 @@ class Search:
         named = "|".join(re.escape(name) for name in (*FIXED, *columns))
         # A model whose answers could not be read has no column of outputs at all.
         pattern = f"^({named}|{re.escape(rows.OUTPUT)}.*)$".replace("'", "''")
-        found = self._connection.execute(
+        found = self._connection.sql(
             f"select wanted.place, columns('{pattern}')"
             " from read_parquet(?, hive_partitioning = false, union_by_name = true) as kept"
             " join wanted on kept.id = wanted.wanted_id and kept.row = wanted.wanted_row"
             " where kept.status between 200 and 299",
-            [files],
+            params=[files],
         )
         return found.to_arrow_table()

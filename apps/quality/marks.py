@@ -243,18 +243,19 @@ def _fixed(values: Floats, unit: float) -> Ints:
 
 
 def _limbs(values: Floats) -> list[Ints]:
-    """It takes whole numbers apart, least limb first; only the last one has a sign.
+    """It takes whole numbers apart, least limb first; each has the sign of the whole.
 
     Exact: floats are divided by powers of two only.
     """
-    rest = np.round(values * POWER_UNIT)
+    whole = np.round(values * POWER_UNIT)
+    sign, rest = np.sign(whole).astype(np.int64), np.abs(whole)
     parts = []
     for place in range(LIMBS - 1, 0, -1):
         size = float(LIMB**place)
         high = np.floor(rest / size)
         rest = rest - high * size
-        parts.append(high.astype(np.int64))
-    return [rest.astype(np.int64), *reversed(parts)]
+        parts.append(sign * high.astype(np.int64))
+    return [sign * rest.astype(np.int64), *reversed(parts)]
 
 
 def _read_values(ruler: Ruler, vector: Ints) -> Values:

@@ -1,7 +1,7 @@
 """Questions about quality: from sums, so that they cost the same for any number of predictions."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -128,7 +128,7 @@ def series(
 
     Raises: ValueError for a step that is no multiple of a minute, or too many buckets.
     """
-    step, width = windows.step_for(since, step_seconds, _kept(since))
+    step, width = windows.step_for(windows.down(since, step_seconds), step_seconds, _kept())
     starts = _buckets(since, until, step)
     lines = []
     for one in sorted(_measures(endpoint, revision), key=lambda one: one.revision.number):
@@ -250,11 +250,12 @@ def uncounted(endpoint: Endpoint) -> list[dict[str, Any]]:
     ) | Feedback.objects.exclude(state=State.JOINED).filter(
         endpoint=None, sender__in=senders.values("pk")
     )
-    return list(
+    counted = (
         rows.values("sender__username", "state", "reason")
         .annotate(labels=Count("pk"))
-        .order_by("state", "-labels", "sender__username", "reason")[:100]
+        .order_by("state", "-labels", "sender__username", "reason")
     )
+    return [dict(row) for row in counted[:100]]
 
 
 def by_slice(endpoint: Endpoint, since: datetime, until: datetime) -> list[tuple[Slice, Measured]]:
@@ -272,6 +273,21 @@ def by_revision(
         (one.revision, measured(endpoint, since, until, revision=one.revision)) for one in known
     ]
     return [(revision, seen) for revision, seen in found if seen.labels]
+
+
+def task_of(endpoint: Endpoint, revision: Revision | None = None) -> str:
+    """binary, multiclass or regression; "" as long as nothing is known."""
+    known = _measures(endpoint, revision)
+    if known:
+        return _task(known[0])
+    serves = revision or endpoint.stable
+    baseline = baselines.in_force(serves.version) if serves else None
+    return str(baseline.meaning.get("task", "")) if baseline else ""
+
+
+def slices_of(endpoint: Endpoint) -> list[Slice]:
+    """Those that are counted."""
+    return list(Slice.objects.filter(endpoint=endpoint, retired_at=None))
 
 
 def has_labels(endpoint: Endpoint) -> bool:
@@ -306,13 +322,13 @@ def _marks(
     return Marks.objects.filter(revision=measure.revision_id, slice=slice, shadow=shadow)
 
 
-def _kept(now: datetime) -> dict[int, datetime]:
-    return windows.oldest(TALLIES, max(now, timezone.now()))
+def _kept() -> dict[int, datetime]:
+    return windows.oldest(TALLIES, timezone.now())
 
 
 def _sum(rows: QuerySet[Marks], since: datetime, until: datetime, ruler: Ruler) -> tuple[Ints, int]:
     vector, labels = np.zeros(ruler.size, np.int64), 0
-    for width, first, last in windows.cover(since, until, _kept(since)):
+    for width, first, last in windows.cover(since, until, _kept()):
         parts = rows.filter(width_seconds=width, at__gte=first, at__lt=last)
         for found, sums in parts.values_list("labels", "sums").iterator(500):
             vector += marks.unpack(sums)
@@ -360,7 +376,3 @@ def confusion_of(seen: Measured) -> tuple[list[str], Ints] | None:
     if isinstance(seen.sums, Scores):
         return seen.ruler.names, seen.sums.cells.sum(axis=0)
     return (seen.ruler.names, seen.sums.matrix) if isinstance(seen.sums, marks.Classes) else None
-
-
-def slices_of(endpoint: Endpoint) -> Sequence[Slice]:
-    return list(Slice.objects.filter(endpoint=endpoint, retired_at=None))

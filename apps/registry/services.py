@@ -402,9 +402,12 @@ def register_input(*, given: RunInput, now: datetime, tick: Callable[[], None]) 
 
     Raises: as `register_dataset_from`.
     """
+    uri = sources.of_input(given.source)
+    if not uri:
+        raise DatasetRefused(f"Its rows do not lie in this MLflow, but in {given.source[:300]}")
     return register_dataset_from(
         model=given.version.model,
-        uri=sources.of_input(given.source),
+        uri=uri,
         actor=None,
         now=now,
         tick=tick,

@@ -16,9 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from sklearn.metrics import accuracy_score, roc_auc_score
 
-from apps.monitoring.rows import INPUT
+from apps.monitoring.rows import INPUT, OUTPUT
 from benchmarks.monitoring.aims import CarLoan
-from benchmarks.monitoring.ours import SCORES
 
 ROWS = 5_000  # of a window
 FIRST_CHANGED = 5  # the window
@@ -50,7 +49,7 @@ class Loans:
     def rows(self, path: Path) -> pa.Table:
         """It gives rows with the columns of a file of rows."""
         table = pq.read_table(path, columns=list(COLUMNS))
-        named = {name: SCORES if name == SCORE else INPUT + name for name in COLUMNS}
+        named = {name: f"{OUTPUT}0" if name == SCORE else INPUT + name for name in COLUMNS}
         return table.rename_columns(named)
 
     def labels(self, path: Path) -> pa.ChunkedArray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -15,19 +14,6 @@ from apps.monitoring.rows import INPUT, OUTPUT
 from benchmarks.monitoring import truth
 
 SCORES = f"{OUTPUT}0"
-FIRES = ("drifted", "critical")
-
-
-@dataclass(frozen=True)
-class Fired:
-    """What was said of one window, by the features' own names."""
-
-    drifted: frozenset[str]
-    signals: frozenset[str]  # features whose share of missing, new or outlying values changed
-
-    @property
-    def any(self) -> frozenset[str]:
-        return self.drifted | self.signals
 
 
 class Judge:
@@ -42,14 +28,11 @@ class Judge:
         counts: Counts = self.facts.layout.count(rows)[0]
         return counts
 
-    def fired(self, rows: pa.Table) -> Fired:
-        """It judges one window, as the panel does by default."""
+    def fired(self, rows: pa.Table) -> list[str]:
+        """It names what the panel calls drifted in one window, and odd shares of no values too."""
         facts = self.facts
         columns = drift.judge(facts.layout, facts.counts, self.count(rows), facts.natural, {})
-        return Fired(
-            frozenset(self._named(one.name) for one in columns if one.state in FIRES),
-            frozenset(self._named(one.name) for one in columns if _signals(one)),
-        )
+        return sorted({self._named(one.name) for one in columns if one.is_loud})
 
     def _named(self, column: str) -> str:
         return self._score if column in (SCORES, SCORE) else column.removeprefix(INPUT)

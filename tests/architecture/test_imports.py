@@ -9,7 +9,7 @@ PUBLIC = {
     "sampling",  # registry: evenly spread rows of a data set
     "layout", "distances", "meaning",  # baselines: pure, what its tables' JSON and bytes mean
     # monitoring: the columns of the files that it writes and where they lie, pure forms of its own
-    "rows", "places", "conditions", "pictures", "histogram",
+    "rows", "places", "conditions", "pictures", "histogram", "windows",
 }  # fmt: skip
 
 

@@ -37,7 +37,11 @@ OPEN = {
 # What everybody who is signed in may read: it tells of the product, not of anybody's models.
 SIGNED_IN = {API + "schema/": "the description of the API, for whoever has an account"}
 # What a viewer may change: only their own.
-OWN = {"tokens", "tokens/<int:pk>/revoke", "mails/mute", API + "tokens", API + "tokens/<int:pk>"}
+OWN = {
+    "tokens", "tokens/<int:pk>/revoke", "mails/mute", API + "tokens", API + "tokens/<int:pk>",
+    # A search is a question of theirs; it changes nothing that others have.
+    "endpoints/<slug:environment>/<slug:name>/log", API + "endpoints/<int:pk>/searches",
+}  # fmt: skip
 # Lists that hold rows for somebody with nothing.
 NOT_OF_A_TEAM = {API + "environments", API + "teams", API + "tokens"}
 
@@ -49,12 +53,17 @@ SAMPLES: dict[tuple[str, str], Any] = {
     ("endpoints", "name"): lambda rows: rows.endpoint.name,
     ("endpoints", "number"): lambda rows: rows.endpoint.stable.number,
     ("endpoints", "pk"): lambda rows: rows.endpoint.pk,
+    ("endpoints", "request_id"): lambda rows: "asked/again",
+    ("endpoints", "monitor"): lambda rows: rows.watch.rule,
+    ("incidents", "pk"): lambda rows: rows.incident.pk,
     ("jobs", "pk"): lambda rows: rows.job.pk,
     ("mails", "pk"): lambda rows: rows.mail.pk,
     ("models", "name"): lambda rows: rows.model.name,
     ("models", "number"): lambda rows: rows.version.number,
     ("promotions", "pk"): lambda rows: rows.promotion.pk,
+    ("replays", "pk"): lambda rows: rows.replay.pk,
     ("rollouts", "pk"): lambda rows: rows.rollout.pk,
+    ("searches", "pk"): lambda rows: rows.search.pk,
     ("settings", "role"): lambda rows: "viewer",
     ("settings", "slug"): lambda rows: rows.team.slug,
     ("settings", "username"): lambda rows: rows.viewer.username,

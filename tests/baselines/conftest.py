@@ -53,9 +53,7 @@ def reference(count: int = 6000) -> pd.DataFrame:
     values, late = artifacts.rows(seed=11, count=count)
     frame = pd.DataFrame(values, columns=list(artifacts.COLUMNS))
     minutes = pd.to_timedelta(np.arange(count)[::-1], unit="min")
-    return frame.assign(
-        late=late, at=pd.Timestamp("2013-07-01", tz="UTC") + minutes, carrier="AA"
-    )
+    return frame.assign(late=late, at=pd.Timestamp("2013-07-01", tz="UTC") + minutes, carrier="AA")
 
 
 @pytest.fixture

@@ -233,5 +233,6 @@ def test_without_labels_weights_are_by_how_far_answers_move(
 
     baseline = freeze()
 
+    assert baseline.reason == "No label column is named, so quality is neither known nor estimated"
     assert baseline.importance == {"in.distance": 1.0, "in.hour": 0.0}
     assert (baseline.quality, baseline.calibration) == ({}, {})

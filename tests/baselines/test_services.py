@@ -166,9 +166,7 @@ def test_what_the_run_logged_comes_before_another_training_set(
         '{"uri": "/tmp/train.parquet"}',
     ],
 )
-def test_what_mlflow_does_not_keep_is_no_data(
-    version: Version, now: datetime, source: str
-) -> None:
+def test_what_mlflow_does_not_keep_is_no_data(version: Version, now: datetime, source: str) -> None:
     RunInputFactory.create(version=version, source=source)
 
     assert swept(now) == []

@@ -7,6 +7,8 @@ from apps.accounts import services as accounts
 from apps.accounts.lifecycle import Role, Scope
 from apps.accounts.models import Team, Token, User
 from apps.builds.models import Build
+from apps.explorer.models import Replay, Search
+from apps.incidents.models import Incident, Watch
 from apps.jobs.models import Job
 from apps.notifications.models import Delivery
 from apps.promotions.models import Promotion
@@ -18,6 +20,8 @@ from tests.factories.accounts import member
 from tests.factories.audit import EventFactory
 from tests.factories.baselines import BaselineFactory
 from tests.factories.builds import BuildFactory
+from tests.factories.explorer import ReplayFactory, SearchFactory
+from tests.factories.incidents import AlertFactory, IncidentFactory, IncidentNoteFactory
 from tests.factories.jobs import JobFactory, JobLineFactory
 from tests.factories.monitoring import RollupFactory
 from tests.factories.notifications import DeliveryFactory
@@ -53,6 +57,10 @@ class Everything:
     promotion: Promotion
     rollout: Rollout
     mail: Delivery
+    search: Search
+    replay: Replay
+    incident: Incident
+    watch: Watch
 
 
 def everything() -> Everything:
@@ -80,6 +88,9 @@ def everything() -> Everything:
     CheckResultFactory.create(run=run)
     rollout = RolloutFactory.create(candidate=candidate)
     ObservationFactory.create(rollout=rollout)
+    incident = IncidentFactory.create(endpoint=endpoint, served=stable, title=NAME)
+    alert = AlertFactory.create(incident=incident, words=NAME)
+    IncidentNoteFactory.create(incident=incident, author=owner, text=NAME)
     EventFactory.create(team_id=team.pk, model_name=NAME, object_label=NAME)
     return Everything(
         team=team,
@@ -96,6 +107,10 @@ def everything() -> Everything:
         promotion=PromotionFactory.create(build=build, environment=staging, validation=run),
         rollout=rollout,
         mail=DeliveryFactory.create(user=owner, team=team, subject=NAME),
+        search=SearchFactory.create(endpoint=endpoint, asked_by=owner, reason=NAME),
+        replay=ReplayFactory.create(revision=candidate, asked_by=owner, reason=NAME),
+        incident=incident,
+        watch=alert.watch,
     )
 
 

@@ -335,7 +335,7 @@ def two_of_a_name() -> bytes:
     ("content", "given", "words"),
     [
         (b"", {}, "The file is not readable as Parquet: .*"),
-        (b"distance,late\n1,True\n", {}, "The file is not readable as Parquet: .*"),
+        (b"no parquet", {}, "The file is not readable as Parquet: .*"),
         (flights()[:-200], {}, "The file is not readable as Parquet: .*"),
         (broken_pages(), {"time_column": "at"}, "The times in 'at' are not readable: .*"),
         (far_away(), {"time_column": "at"}, "The times in 'at' are not readable: .*"),

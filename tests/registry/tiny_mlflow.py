@@ -17,6 +17,7 @@ class TinyMlflow:
     def __init__(self) -> None:
         self.versions: list[dict[str, Any]] = []
         self.runs: dict[str, dict[str, Any]] = {}
+        self.artifacts: dict[str, dict[str, Any]] = {}  # run -> path -> what the JSON file holds
         self.aliases: dict[tuple[str, str], str] = {}
         self.webhooks: list[dict[str, Any]] = []
         self.asked: list[tuple[str, str]] = []
@@ -48,7 +49,7 @@ class TinyMlflow:
         return sum(path.endswith(end) for _, path in self.asked)
 
     def answer(self, method: str, path: str, given: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        name = path.removeprefix("/api/2.0/mlflow/")
+        name = path.removeprefix("/api/2.0/mlflow/").removeprefix("/")
         for end, status in self.failing.items():
             if path.endswith(end):
                 return status, {"error_code": "OUT_OF_ORDER"}
@@ -81,6 +82,13 @@ class TinyMlflow:
     def _get_runs_get(self, given: dict[str, Any]) -> dict[str, Any] | None:
         run = self.runs.get(given["run_id"])
         return {"run": run} if run else None
+
+    def _get_artifacts_list(self, given: dict[str, Any]) -> dict[str, Any]:
+        held = self.artifacts.get(given["run_id"], {})
+        return {"files": [{"path": path, "is_dir": False, "file_size": "64"} for path in held]}
+
+    def _get_get_artifact(self, given: dict[str, Any]) -> Any:
+        return self.artifacts.get(given["run_uuid"], {}).get(given["path"])
 
     def _post_registered_models_alias(self, given: dict[str, Any]) -> dict[str, Any] | None:
         if not self._version(given["name"], given["version"]):

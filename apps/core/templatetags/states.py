@@ -64,6 +64,11 @@ STATES: dict[str, State] = {
     "firing": State("firing", "bad", "triangle-alert"),
     "acknowledged": State("acknowledged", "warn", "circle-ellipsis"),
     "resolved": State("resolved", "good", "circle-check"),
+    # what monitoring says of a column
+    "quiet": State("quiet", "good", "circle-check"),
+    "drifted": State("drifted", "warn", "triangle-alert"),
+    "critical": State("critical", "bad", "octagon-alert"),
+    "not_enough_data": State("too few rows", "idle", "circle-dashed"),
     # mails
     "sent": State("sent", "good", "circle-check"),
     "kept": State("kept", "idle", "mail"),

@@ -17,8 +17,10 @@ from apps.core.templatetags.formats import format_duration
 from apps.incidents import judging
 from apps.incidents.lifecycle import Reading
 from apps.monitoring.models import Rollup
+from apps.monitoring.selectors import drift
 from apps.monitoring.selectors import requests as monitoring
 from apps.monitoring.sums import Sums
+from apps.quality import selectors as quality
 from apps.registry import selectors as registry
 from apps.registry.monitors_policy import COLUMNS, LATENCIES, Monitors, Rule, monitors_of
 from apps.serving import selectors as serving
@@ -236,21 +238,18 @@ def _labels(look: Look, rule: Rule, until: datetime) -> Iterator[Found]:
 
 def _quality(look: Look, rule: Rule, until: datetime) -> Iterator[Found]:
     for revision in look.revisions[:1]:
-        baseline = baselines.in_force(revision.version)
         measured = _measured(look, rule, until, revision)
         name = rule.metric.partition(":")[2]
         name = MAIN.get(measured.task, "accuracy") if name == "main" else name
         is_estimate = rule.family == "estimated"
         count = measured.predictions if is_estimate else measured.labels
-        reference = None if baseline is None else baseline.quality.get(name)
+        reference = quality.reference_of(revision).get(name)
         figure = measured.metrics.get(name)
         reading = judging.quality(rule, name, figure, count, reference, until)
         yield Found(rule, revision, reading)
 
 
 def _measured(look: Look, rule: Rule, until: datetime, revision: Revision | None) -> Any:
-    from apps.quality import selectors as quality  # LATER
-
     since = until - timedelta(seconds=rule.window)
     if rule.family == "estimated":
         return look.once(
@@ -274,14 +273,18 @@ def _columns_of(look: Look, rule: Rule, until: datetime, revision: Revision) -> 
         why = f"v{revision.version.number} has no baseline to compare with"
         yield Found(rule, revision, judging.unknown(why, until), fires=False)
         return
-    from apps.monitoring.selectors import drift  # LATER
-
     since = until - timedelta(seconds=rule.window)
     part = _slice(look, rule)
     seen = look.once(
         ("drift", revision.pk, since, until, rule.against, part),
         lambda: drift.of(
-            revision, since, until, against=rule.against, slice=part, at_least=rule.enough
+            revision,
+            since,
+            until,
+            against=rule.against,
+            slice=part,
+            at_least=rule.enough,
+            now=look.now,
         ),
     )
     readings = judging.columns(rule, seen.columns, until)

@@ -39,6 +39,10 @@ class Monitor:
         return self.watch is None or self.watch.reading.get("verdict") == "unknown"
 
     @property
+    def last_enough_at(self) -> datetime | None:
+        return self.watch.last_enough_at if self.watch else None
+
+    @property
     def smallest_words(self) -> str:
         return str(self.watch.reading.get("smallest_words", "")) if self.watch else ""
 

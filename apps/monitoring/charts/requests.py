@@ -90,6 +90,3 @@ def _less(outer: Values, inner: Values) -> list[float | None]:
 
 def _times(series: "Sequence[Series]") -> list[datetime]:
     return series[0].at if series else []
-
-
-KINDS = {"traffic": traffic, "errors": errors, "latency": latency}

@@ -1,7 +1,7 @@
 """Reads what a chart shows and has it drawn. The cost depends on the span of time alone."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -20,6 +20,7 @@ from apps.monitoring.charts.parts import Json, Mark, marked
 from apps.monitoring.models import Rollup, Slice
 from apps.monitoring.selectors import requests as rollups
 from apps.monitoring.selectors import sliced, tallies
+from apps.monitoring.selectors.drift import Drift
 from apps.monitoring.selectors.requests import Series
 from apps.serving.models import Endpoint, Replica, Revision
 
@@ -122,7 +123,7 @@ def _latency(endpoint: Endpoint, asked: Asked) -> Json:
 
 def _gateway(endpoint: Endpoint, asked: Asked) -> Json:
     # The gateway's log knows nothing of columns, so that a slice has no gateway time of its own.
-    whole = Asked(asked.since, asked.until, asked.step_seconds, 0, among=asked.among)
+    whole = replace(asked, slice=None)
     return requests.gateway(
         _series(endpoint, whole, Rollup.From.GATEWAY), _series(endpoint, whole, Rollup.From.SERVER)
     )
@@ -240,8 +241,9 @@ def _rows(endpoint: Endpoint, asked: Asked) -> Rows:
         asked.row_step_seconds,
         slice=asked.slice,
         revisions=[revision],
+        shadow=asked.shadow,
     )
-    at, merged = stretches(list(starts), counts, numbers, asked.row_step_seconds)
+    at, merged = stretches(starts, counts, numbers, asked.row_step_seconds)
     reference = frozen.counts
     if asked.against == "previous":
         span = asked.until - asked.since
@@ -254,8 +256,10 @@ def stretches(
 ) -> tuple[list[datetime], list[Ints]]:
     """It joins neighbouring steps until each holds rows enough, and drops what is left over.
 
-    Gives the starts of the stretches with the end of the last, and the counts of each.
+    Of a time of which only wider spans are kept, the steps are wider than asked for. Gives the
+    starts of the stretches with the end of the last, and the counts of each.
     """
+    step = starts[1] - starts[0] if len(starts) > 1 else timedelta(seconds=step_seconds)
     at: list[datetime] = []
     joined: list[Ints] = []
     first, held, end = 0, 0, 0
@@ -267,7 +271,7 @@ def stretches(
             joined.append(counts[first : place + 1].sum(axis=0))
             held, end = 0, place
     if at:
-        at.append(starts[end] + timedelta(seconds=step_seconds))
+        at.append(starts[end] + step)
     return at, joined
 
 
@@ -287,15 +291,38 @@ def _window(
     return seen.counts
 
 
+def counted(
+    revision: Revision, seen: Drift, *, against: str, part: Slice | None
+) -> tuple[Layout, Ints, Ints]:
+    """It gives the counts that a drift was judged by: of what it is compared with, of the window.
+
+    In the bins of the layout.
+    """
+    if seen.baseline is None:
+        raise without_baseline(revision)
+    frozen = baselines.shape(seen.baseline)
+    asked = Asked(seen.since, seen.until, 0, 0, revision=revision, slice=part)
+    now = _window(revision.endpoint, seen.baseline, asked, seen.since, seen.until)
+    reference = frozen.counts
+    if against == "previous":
+        before = seen.since - (seen.until - seen.since)
+        reference = _window(revision.endpoint, seen.baseline, asked, before, seen.since)
+    return frozen.layout, reference, now
+
+
+def without_baseline(revision: Revision) -> NothingToCompare:
+    return NothingToCompare(
+        f"Version {revision.version.number} has no baseline yet, which its rows would be compared "
+        "with"
+    )
+
+
 def _compared(asked: Asked) -> tuple[Revision, Baseline, Frozen]:
     if asked.revision is None:
         raise NothingToCompare("No revision was ever deployed here", "no_revision")
     baseline = baselines.in_force(asked.revision.version)
     if baseline is None:
-        raise NothingToCompare(
-            f"Version {asked.revision.version.number} has no baseline yet, which its rows would be "
-            "compared with"
-        )
+        raise without_baseline(asked.revision)
     return asked.revision, baseline, baselines.shape(baseline)
 
 

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from apps.monitoring.models import Rollup
-from apps.monitoring.selectors import requests
+from apps.monitoring.models import Rollup, Slice
+from apps.monitoring.selectors import requests, sliced
 from apps.monitoring.sums import Sums
 from apps.serving.models import Endpoint
 
@@ -41,14 +41,28 @@ class Health:
 
 
 def of(
-    endpoint: Endpoint, since: datetime, until: datetime, now: datetime, among: Iterable[int] = ()
+    endpoint: Endpoint,
+    since: datetime,
+    until: datetime,
+    now: datetime,
+    *,
+    among: Iterable[int] = (),
+    part: Slice | None = None,
 ) -> Health:
-    """It sums a window over the revisions with these ids, or over all of them."""
+    """It sums a window over the revisions with these ids, or over all of them; or over a slice.
+
+    Of a slice only the model servers know, so that there is no gateway's share.
+    """
     wanted = set(among)
     last_at = requests.last_at(endpoint)
+    if part is None:
+        callers = _sum(endpoint, since, until, Rollup.From.GATEWAY, wanted)
+        models = _sum(endpoint, since, until, Rollup.From.SERVER, wanted)
+    else:
+        callers, models = sliced.total(endpoint, part, since, until, wanted), Sums()
     return Health(
-        callers=_sum(endpoint, since, until, Rollup.From.GATEWAY, wanted),
-        models=_sum(endpoint, since, until, Rollup.From.SERVER, wanted),
+        callers=callers,
+        models=models,
         seconds=(until - since).total_seconds(),
         dropped=requests.dropped(endpoint, now - DAY),
         set_aside=requests.set_aside(endpoint, now - DAY),

@@ -22,7 +22,7 @@ from apps.baselines import meaning as meanings
 from apps.baselines.meaning import Meaning
 from apps.core import live
 from apps.core.once import alone
-from apps.monitoring import places
+from apps.monitoring import conditions, places
 from apps.monitoring.models import RowFile, Slice
 from apps.quality import marks
 from apps.quality.found import Search, Wanted, searching
@@ -70,6 +70,7 @@ class Tried:
 
     joined: set[int] = field(default_factory=set)
     wrong: dict[int, str] = field(default_factory=dict)  # why
+    untold: set[int] = field(default_factory=set)  # found, but too few to tell what they are
 
 
 def sweep(*, now: datetime) -> int:
@@ -177,7 +178,7 @@ class _Batch:
 
     def _search_revision(self, search: Search, pk: int, chunk: list[RowFile]) -> pa.Table | None:
         slices = self.slices.get(self.revisions[pk].endpoint_id, [])
-        columns = sorted({part["column"] for one in slices for part in one.condition})
+        columns = sorted(set().union(*(conditions.columns(one.condition) for one in slices)))
         paths = [places.rows() / file.path for file in chunk if file.revision_id == pk]
         return search.rows(paths, columns)
 
@@ -234,7 +235,8 @@ class _Batch:
         labels = [self.batch[place].label for place in table["place"].to_pylist()]
         measure = measures.of(revision, _outputs(table), list(labels), self.now)
         if measure is None:
-            return  # too few labels to tell what they are: they wait for more
+            tried.untold |= set(table["place"].to_pylist())
+            return
         meaning, ruler = Meaning.from_json(measure.meaning), Ruler.from_json(measure.ruler)
         table, rows = self._readable(table, meaning, ruler, tried)
         table, rows = self._new(revision, table, rows)
@@ -291,11 +293,9 @@ class _Batch:
         return table.filter(pa.array(fresh)), _where(rows, fresh)
 
     def _slices(self, revision: Revision, table: pa.Table) -> list[list[int]]:
-        from apps.monitoring import conditions
-
         inside: list[list[int]] = [[] for _ in range(table.num_rows)]
         for one in self.slices.get(revision.endpoint_id, []):
-            for place in np.flatnonzero(conditions.mask(table, one.condition)).tolist():
+            for place in np.flatnonzero(conditions.mask(one.condition, table)).tolist():
                 inside[place].append(one.pk)
         return inside
 
@@ -329,6 +329,8 @@ class _Batch:
 
     def _settle(self, tried: Tried) -> None:
         """It writes what became of each label, unless it was corrected meanwhile."""
+        # What was found must be found again when there are more of its kind.
+        tried_at = [None if i in tried.untold else self.now for i in range(len(self.batch))]
         states, reasons, again = [], [], []
         keep = _keep_for(self.endpoints)
         for place, sent in enumerate(self.batch):
@@ -339,19 +341,19 @@ class _Batch:
         with connection.cursor() as cursor:
             cursor.execute(
                 "update quality_feedback as sent set state = now.state, reason = now.reason,"
-                "   tried_at = %s, next_try_at = now.next_try_at"
+                "   tried_at = now.tried_at, next_try_at = now.next_try_at"
                 " from unnest(%s::bigint[], %s::jsonb[], %s::timestamptz[], %s::text[],"
-                "   %s::text[], %s::timestamptz[])"
-                "   as now(id, label, observed_at, state, reason, next_try_at)"
+                "   %s::text[], %s::timestamptz[], %s::timestamptz[])"
+                "   as now(id, label, observed_at, state, reason, tried_at, next_try_at)"
                 " where sent.id = now.id and sent.label = now.label"
                 "   and sent.observed_at = now.observed_at",
                 [
-                    self.now,
                     [sent.pk for sent in self.batch],
                     [json.dumps(sent.label) for sent in self.batch],
                     [sent.observed_at for sent in self.batch],
                     states,
                     reasons,
+                    tried_at,
                     again,
                 ],
             )
@@ -368,7 +370,8 @@ class _Batch:
         age = self.now - sent.received_at
         if age >= keep:
             return State.UNKNOWN, "No such prediction was found", None
-        return State.WAITING, "", self.now + min(max(age / 2, FIRST_PAUSE), LONGEST_PAUSE)
+        reason = "Too few labels to tell what they are" if place in tried.untold else ""
+        return State.WAITING, reason, self.now + min(max(age / 2, FIRST_PAUSE), LONGEST_PAUSE)
 
 
 def wrong(meaning: Meaning, label: Label) -> str:

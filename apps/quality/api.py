@@ -1,0 +1,227 @@
+"""Labels over HTTP, and what they say of predictions."""
+
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.shortcuts import get_object_or_404
+from django.utils import timezone
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework import status
+from rest_framework.exceptions import ValidationError
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from apps.accounts.models import User
+from apps.accounts.selectors import Caller, require
+from apps.monitoring.models import Slice
+from apps.quality import charts, columns, selectors
+from apps.quality.items import MOST_ITEMS
+from apps.quality.metrics import Figure
+from apps.quality.selectors import Measured
+from apps.quality.serializers import (
+    BATCH,
+    AskedSerializer,
+    ByColumnSerializer,
+    ChartSerializer,
+    QualitySerializer,
+    ReceiptSerializer,
+    SeriesRequestSerializer,
+    WindowSerializer,
+)
+from apps.quality.services import feedback
+from apps.serving.models import Endpoint, Revision
+
+WINDOW = timedelta(days=7)
+LONGEST = timedelta(days=400)
+STEPS = (300, 900, 3600, 10_800, 21_600, 86_400, 604_800)
+POINTS = 60  # of a chart: each has an interval, which takes labels
+FIRST = {"binary": "accuracy", "multiclass": "accuracy", "regression": "rmse"}
+
+
+def endpoint_for(user: Caller, pk: int) -> Endpoint:
+    endpoint = get_object_or_404(Endpoint.objects.select_related("model", "environment"), pk=pk)
+    require(user, "view", endpoint)
+    return endpoint
+
+
+class Feedback(APIView):
+    @extend_schema(request={"application/json": BATCH}, responses={202: ReceiptSerializer})
+    def post(self, request: Request) -> Response:
+        """Labels of predictions, by request id: a list, or {"items": [...]}; at most 10,000.
+
+        They may come before their predictions, in any order, and twice: a later observation takes
+        the place of an earlier one.
+        """
+        require(request.user, "feedback.send")
+        assert isinstance(request.user, User)
+        receipt = feedback.send(sender=request.user, batch=_batch(request.data), now=timezone.now())
+        return Response(ReceiptSerializer(asdict(receipt)).data, status=status.HTTP_202_ACCEPTED)
+
+
+class Quality(APIView):
+    @extend_schema(parameters=[AskedSerializer], responses=QualitySerializer)
+    def get(self, request: Request, pk: int) -> Response:
+        """How good predictions of a span of time were, by the labels that have come."""
+        endpoint = endpoint_for(request.user, pk)
+        asked = checked(AskedSerializer, request.query_params)
+        since, until = window(asked)
+        revision, part = chosen(endpoint, asked)
+        seen = selectors.measured(
+            endpoint, since, until, revision=revision, slice=part, shadow=asked["shadow"]
+        )
+        serves = revision or endpoint.stable
+        confusion = selectors.confusion_of(seen)
+        estimated = selectors.estimated(serves, since, until) if serves else Measured("", 0, 0)
+        answer = measured_shape(seen, selectors.reference_of(serves)) | {
+            "since": since,
+            "until": until,
+            "is_inferred": seen.is_inferred,
+            "median_delay_seconds": selectors.lateness(endpoint, since, until).median_seconds,
+            "estimated": measured_shape(estimated, selectors.reference_of(serves)),
+            "calibration": [asdict(one) for one in selectors.calibration_of(seen)],
+            "confusion": charts.confusion(*confusion) if confusion else None,
+            "uncounted": selectors.uncounted(endpoint),
+        }
+        return Response(QualitySerializer(answer).data)
+
+
+class QualitySeries(APIView):
+    @extend_schema(parameters=[SeriesRequestSerializer], responses=ChartSerializer)
+    def get(self, request: Request, pk: int) -> Response:
+        """One metric over time, a line a revision, with what scores let expect dashed."""
+        endpoint = endpoint_for(request.user, pk)
+        asked = checked(SeriesRequestSerializer, request.query_params)
+        since, until = window(asked)
+        revision, part = chosen(endpoint, asked)
+        step = asked.get("step") or step_for(until - since)
+        metric = asked.get("metric") or first_metric(endpoint, revision)
+        try:
+            chart = trend(endpoint, since, until, step, metric, revision, part, asked["shadow"])
+        except ValueError as wrong:
+            raise ValidationError({"step": [str(wrong)]}) from wrong
+        return Response(chart["figure"] if asked.get("only") else chart)
+
+
+class QualityBy(APIView):
+    @extend_schema(
+        parameters=[OpenApiParameter("column", str, OpenApiParameter.PATH), WindowSerializer],
+        responses=ByColumnSerializer,
+    )
+    def get(self, request: Request, pk: int, column: str) -> Response:
+        """Quality apart for each value or bin of a column ("in.distance") of one revision."""
+        endpoint = endpoint_for(request.user, pk)
+        asked = checked(WindowSerializer, request.query_params)
+        since, until = window(asked)
+        revision, _ = chosen(endpoint, asked)
+        found = columns.by_column(
+            endpoint, column.replace("\0", ""), since, until, revision=revision
+        )
+        reference = selectors.reference_of(found.revision)
+        answer = {
+            "column": found.column,
+            "revision": found.revision.number,
+            "labels": found.labels,
+            "is_cut": found.is_cut,
+            "groups": [
+                {
+                    "value": group.label,
+                    "labels": group.labels,
+                    "metrics": figures_shape(group.metrics, reference),
+                }
+                for group in found.groups
+            ],
+        }
+        return Response(ByColumnSerializer(answer).data)
+
+
+def trend(
+    endpoint: Endpoint,
+    since: datetime,
+    until: datetime,
+    step: int,
+    metric: str,
+    revision: Revision | None,
+    part: Slice | None,
+    shadow: bool,
+) -> dict[str, Any]:
+    """Raises: ValueError for a step that is too short for the span."""
+    lines = selectors.series(
+        endpoint, since, until, step, metric, revision=revision, slice=part, shadow=shadow
+    )
+    serves = revision or endpoint.stable
+    if serves is not None and part is None and not shadow:
+        estimate = selectors.estimated_series(serves, since, until, step, metric)
+        lines += [estimate] if estimate else []
+    return charts.trend(metric, lines, selectors.reference_of(serves).get(metric))
+
+
+def figures_shape(figures: dict[str, Figure], reference: dict[str, float]) -> list[dict[str, Any]]:
+    return [
+        {"name": name, **asdict(figure), "reference": reference.get(name)}
+        for name, figure in figures.items()
+    ]
+
+
+def measured_shape(seen: Measured, reference: dict[str, float]) -> dict[str, Any]:
+    return {
+        "task": seen.task,
+        "labels": seen.labels,
+        "predictions": seen.predictions,
+        "reason": seen.reason,
+        "is_estimate": seen.is_estimate,
+        "metrics": figures_shape(seen.metrics, reference),
+    }
+
+
+def first_metric(endpoint: Endpoint, revision: Revision | None) -> str:
+    return FIRST.get(selectors.task_of(endpoint, revision), "accuracy")
+
+
+def checked(serializer: type[Any], given: Any) -> dict[str, Any]:
+    asked = serializer(data=given)
+    asked.is_valid(raise_exception=True)
+    valid: dict[str, Any] = asked.validated_data
+    return valid
+
+
+def window(asked: dict[str, Any]) -> tuple[datetime, datetime]:
+    until = asked.get("until") or timezone.now()
+    since = asked.get("since")
+    if since is None:
+        since = until - WINDOW if until.year > 1970 else until
+    if not since < until:
+        raise ValidationError({"since": ["The beginning must lie before the end"]})
+    if until - since > LONGEST:
+        raise ValidationError({"since": [f"At most {LONGEST.days} days at once"]})
+    if since.year < 1971 or until.year > 2200:
+        raise ValidationError({"since": ["Nothing was predicted then"]})
+    return since, until
+
+
+def chosen(endpoint: Endpoint, asked: dict[str, Any]) -> tuple[Revision | None, Slice | None]:
+    revision = part = None
+    if asked.get("revision"):
+        number = min(asked["revision"], 2**31 - 1)
+        rows = endpoint.revisions.select_related("version", "endpoint")
+        revision = get_object_or_404(rows, number=number)
+    if asked.get("slice"):
+        part = get_object_or_404(
+            Slice, endpoint=endpoint, pk=max(0, min(asked["slice"], 2**63 - 1))
+        )
+    return revision, part
+
+
+def step_for(span: timedelta) -> int:
+    wanted = span.total_seconds() / POINTS
+    return next((step for step in STEPS if step >= wanted), STEPS[-1])
+
+
+def _batch(data: Any) -> list[Any]:
+    given = data.get("items") if isinstance(data, dict) else data
+    if not isinstance(given, list) or not given:
+        raise ValidationError({"items": ["A batch is a list of {request_id, label}"]})
+    if len(given) > MOST_ITEMS:
+        raise ValidationError({"items": [f"A batch has at most {MOST_ITEMS} items"]})
+    return given

@@ -1,0 +1,153 @@
+"""Incidents and monitors over HTTP."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.utils import timezone
+
+from apps.accounts.models import User
+from apps.incidents.models import Incident, Watch
+from tests.factories.incidents import AlertFactory, IncidentFactory
+from tests.incidents.stage import NAME, Stage, stage
+from tests.people import Cast, bearer
+
+
+@pytest.fixture
+def built(cast: Cast, now: datetime) -> Stage:
+    return stage(cast, now)
+
+
+@pytest.fixture
+def incident(built: Stage) -> Incident:
+    found = IncidentFactory.create(endpoint=built.endpoint, served=built.stable)
+    AlertFactory.create(incident=found)
+    return found
+
+
+def get(user: User, path: str) -> tuple[int, Any]:
+    answer = Client().get(f"/api/v1/{path}", headers=bearer(user))
+    return answer.status_code, answer.json()
+
+
+def post(user: User, path: str, given: dict[str, Any]) -> tuple[int, Any]:
+    answer = Client().post(
+        f"/api/v1/{path}", given, content_type="application/json", headers=bearer(user)
+    )
+    return answer.status_code, answer.json()
+
+
+def test_an_incident_whole(incident: Incident, cast: Cast) -> None:
+    status, seen = get(cast.viewer, f"incidents/{incident.pk}")
+    assert status == 200
+    told = seen["incident"]
+    assert {name: told[name] for name in ("model", "environment", "version", "title", "severity",
+                                          "state", "assignee", "resolved_by", "revision")} == {
+        "model": NAME, "environment": "production", "version": 3, "title": "Errors 4.1 %",
+        "severity": "warning", "state": "open", "assignee": None, "resolved_by": None,
+        "revision": 0,
+    }  # fmt: skip
+    (alert,) = seen["alerts"]
+    assert (alert["monitor"], alert["column"], alert["version"], alert["closed_at"]) == (
+        "errors",
+        "",
+        3,
+        None,
+    )
+    assert (seen["notes"], seen["changes"]) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("query", "count"),
+    [
+        ("", 2),
+        ("?state=open", 1),
+        ("?state=unresolved", 1),
+        ("?state=resolved", 1),
+        ("?severity=critical", 0),
+        (f"?model={NAME}", 2),
+        ("?model=other", 0),
+        ("?environment=production", 2),
+        ("?assignee=ada", 1),
+    ],
+)
+def test_the_list_is_filtered(
+    incident: Incident, built: Stage, cast: Cast, query: str, count: int
+) -> None:
+    IncidentFactory.create(endpoint=built.endpoint, state="resolved", assignee=cast.owner)
+    status, seen = get(cast.viewer, f"incidents{query}")
+    assert (status, len(seen["results"])) == (200, count)
+
+
+def test_every_verb(incident: Incident, cast: Cast) -> None:
+    here = f"incidents/{incident.pk}"
+    until = (timezone.now() + timedelta(hours=1)).isoformat()
+
+    def state(verb: str, **given: Any) -> tuple[int, str]:
+        status, seen = post(cast.operator, f"{here}/{verb}", given)
+        return status, seen["incident"]["state"] if status == 200 else seen["code"]
+
+    assert state("acknowledge", revision=0) == (200, "acknowledged")
+    assert state("acknowledge", revision=0) == (409, "incident_changed")
+    assert state("assign", username="ada") == (200, "acknowledged")
+    assert state("assign", username="nobody") == (409, "cannot_handle")
+    assert state("assign", username=None) == (200, "acknowledged")
+    assert state("mute", until=until) == (200, "acknowledged")
+    assert state("mute") == (400, "invalid")
+    assert state("resolve", reason="Known") == (200, "resolved")
+    assert state("resolve") == (409, "incident_resolved")
+    assert state("reopen") == (200, "open")
+    status, note = post(cast.operator, f"{here}/notes", {"text": "Found it"})
+    assert (status, note["author"], note["text"]) == (201, "otto", "Found it")
+
+
+def test_who_may(incident: Incident, cast: Cast) -> None:
+    for user, expected in ((cast.viewer, 403), (cast.stranger, 404), (cast.owner, 200)):
+        assert post(user, f"incidents/{incident.pk}/acknowledge", {})[0] == expected
+    assert get(cast.stranger, f"incidents/{incident.pk}")[0] == 404
+    assert get(cast.stranger, "incidents")[1]["results"] == []
+
+
+def test_the_blind_spot_meter(built: Stage, cast: Cast) -> None:
+    here = f"endpoints/{built.endpoint.pk}/monitors"
+    (unread,) = get(cast.viewer, here)[1]
+    assert (unread["state"], unread["is_blind"], unread["last_enough_at"]) == (
+        "waiting",
+        True,
+        None,
+    )
+    built.minute()
+    built.minute(requests=40)
+    (monitor,) = get(cast.viewer, here)[1]
+    assert monitor == {
+        "name": "errors", "metric": "errors", "version": 3, "window_seconds": 60,
+        "severity": "warning", "state": "quiet",
+        "words": "Not enough data: 40 requests in 1 min, it needs 100", "value": None,
+        "is_blind": True, "is_muted": False, "last_enough_at": "2030-01-07T12:01:00Z",
+        "smallest": 0.03, "smallest_words": "3 % errors",
+        "evaluated_at": "2030-01-07T12:02:30Z",
+    }  # fmt: skip
+
+
+def test_a_monitor_is_muted(built: Stage, cast: Cast) -> None:
+    built.minute()
+    here = f"endpoints/{built.endpoint.pk}/monitors"
+    until = (timezone.now() + timedelta(hours=1)).isoformat()
+    status, (monitor,) = post(cast.operator, f"{here}/errors/mute", {"until": until})
+    assert (status, monitor["is_muted"]) == (200, True)
+    assert post(cast.operator, f"{here}/none/mute", {"until": until})[0] == 404
+    assert post(cast.viewer, f"{here}/errors/mute", {"until": None})[0] == 403
+    status, (monitor,) = post(cast.operator, f"{here}/errors/mute", {"until": None})
+    assert (status, monitor["is_muted"], Watch.objects.get().muted_until) == (200, False, None)
+
+
+def test_its_chart(built: Stage, cast: Cast) -> None:
+    built.minute(errors=20)
+    (incident,) = built.minute(errors=20)
+    status, figure = get(cast.viewer, f"incidents/{incident.pk}/chart")
+    assert status == 200
+    (trace,) = figure["data"]
+    assert trace["name"] == "v3"
+    assert [value for value in trace["y"] if value is not None] == [10.0]
+    assert figure["layout"]["yaxis"]["title"]["text"] == "% of all"
