@@ -21,9 +21,10 @@ from apps.serving import urls as serving
 from apps.validation import urls as validation
 from mlops_portal import views
 
+# Serving last: its endpoints/<environment>/<name> would take others' endpoints/<id>/drift.
 APPS = (
-    people, audit, jobs, notifications, registry, builds, baselines, serving, validation,
-    monitoring, quality, incidents, explorer, promotions, rollouts,
+    people, audit, jobs, notifications, registry, builds, baselines, validation, monitoring,
+    quality, incidents, explorer, promotions, rollouts, serving,
 )  # fmt: skip
 
 handler400 = "mlops_portal.errors.bad_request"

@@ -8,8 +8,12 @@ P = p/n, Q = q/m and M = (P+Q)/2:
   alone adds, so that a small window is no further away than a large one; between 0 and 1.
 - PSI* = max(0, PSI - (B-1)(1/n+1/m)), PSI with half a row added to each bin.
 - KS = the largest gap of the cumulated shares at the bins' edges; of ordered bins only.
-- p of the chi-squared test of homogeneity; bins in which less than one row of the window is
+- chi-squared p of the test of homogeneity; bins in which less than one row of the window is
   expected stand together as one.
+- p = the larger of that and of JS2 8 ln 2 / (1/n + 1/m), which is chi-squared too. Of many rare
+  bins one surplus fools the first and many gaps fool the second: of 200,000 windows of 1,000 rows
+  in 49 categories that fall as k^-1.5, 8.8 and 40 times as many as should be had p < 0.00003 by
+  one, 1.4 times by both; of 20 equal bins 1.1, 1.8 and 0.8 times.
 """
 
 from collections.abc import Sequence
@@ -40,7 +44,7 @@ class Distance:
     js: float | None
     psi: float | None
     ks: float | None  # None too where the bins have no order
-    p: float | None
+    p: float | None  # how often chance alone differs so much, by both tests
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ def ks(p: npt.ArrayLike, q: npt.ArrayLike) -> float:
 
 
 def chi2_p(p: npt.ArrayLike, q: npt.ArrayLike) -> float:
-    """It gives how often chance alone differs so much. Raises: ValueError as `js_star`."""
+    """It gives the chi-squared test's p. Raises: ValueError as `js_star`."""
     return float(_chi2_p(_one(p, q))[0])
 
 
@@ -168,7 +172,8 @@ def _one(p: npt.ArrayLike, q: npt.ArrayLike) -> Columns:
 
 
 def _all(columns: Columns) -> tuple[Floats, Floats, Floats, Floats]:
-    return _js(columns), _psi(columns), _ks(columns), _chi2_p(columns)
+    p = np.maximum(_chi2_p(columns), _js_p(columns))
+    return _js(columns), _psi(columns), _ks(columns), p
 
 
 def _where(there: npt.NDArray[np.bool_], found: Floats) -> list[float | None]:
@@ -183,18 +188,33 @@ def _shares(columns: Columns) -> tuple[Floats, Floats]:
     return columns.p / np.maximum(n, 1)[place], columns.q / np.maximum(m, 1)[place]
 
 
-def _chance(columns: Columns) -> Floats:
-    """(B-1)(1/n+1/m)"""
-    occupied = columns.sum(columns.p + columns.q > 0)
+def _noise(columns: Columns) -> Floats:
+    """1/n + 1/m"""
     n, m = np.maximum(columns.sum(columns.p), 1), np.maximum(columns.sum(columns.q), 1)
-    return np.maximum(occupied - 1, 0) * (1 / n + 1 / m)
+    return 1 / n + 1 / m
+
+
+def _free(columns: Columns) -> Floats:
+    """B - 1"""
+    return np.maximum(columns.sum(columns.p + columns.q > 0) - 1, 0)
+
+
+def _bits(columns: Columns) -> Floats:
+    """JS2"""
+    p, q = _shares(columns)
+    middle = (p + q) / 2
+    return columns.sum(_information(p, middle) + _information(q, middle)) / 2
 
 
 def _js(columns: Columns) -> Floats:
-    p, q = _shares(columns)
-    middle = (p + q) / 2
-    bits = columns.sum(_information(p, middle) + _information(q, middle)) / 2
-    found: Floats = np.sqrt(np.clip(bits - _chance(columns) / (8 * LN2), 0.0, 1.0))
+    chance = _free(columns) * _noise(columns) / (8 * LN2)
+    found: Floats = np.sqrt(np.clip(_bits(columns) - chance, 0.0, 1.0))
+    return found
+
+
+def _js_p(columns: Columns) -> Floats:
+    free, statistic = _free(columns), np.maximum(_bits(columns), 0) * 8 * LN2 / _noise(columns)
+    found: Floats = np.where(free > 0, chdtrc(np.maximum(free, 1), statistic), 1.0)
     return found
 
 
@@ -213,7 +233,7 @@ def _psi(columns: Columns) -> Floats:
     )  # fmt: skip
     p, q = _shares(half)
     ratio = np.divide(q, p, out=np.ones_like(p), where=occupied)
-    return np.maximum(0.0, columns.sum((q - p) * np.log(ratio)) - _chance(columns))
+    return np.maximum(0.0, columns.sum((q - p) * np.log(ratio)) - _free(columns) * _noise(columns))
 
 
 def _ks(columns: Columns) -> Floats:

@@ -20,7 +20,7 @@ from apps.registry import services as registry
 from apps.registry.models import Dataset
 
 MOST_ROWS = 200_000
-MOST_CELLS = 20_000_000  # each becomes a value of Python's when the model is asked
+MOST_CELLS = 10_000_000  # each becomes a value of Python's when the model is asked
 MOST_BYTES = 1024**3
 
 

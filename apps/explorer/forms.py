@@ -51,7 +51,10 @@ class SearchForm(forms.Form):
     revision = forms.TypedChoiceField(required=False, coerce=int, empty_value=None)
     shadow = forms.ChoiceField(label="Whose", required=False, choices=SHADOW_WORDS)
     status = forms.RegexField(
-        STATUS, required=False, max_length=3, widget=forms.TextInput(attrs={"placeholder": "5xx"})
+        rf"\A(?:{STATUS.pattern})\Z",
+        required=False,
+        max_length=3,
+        widget=forms.TextInput(attrs={"placeholder": "5xx"}),
     )
     latency_from_ms = forms.FloatField(label="Took at least (ms)", required=False, min_value=0)
     latency_to_ms = forms.FloatField(label="Took at most (ms)", required=False, min_value=0)

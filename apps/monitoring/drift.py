@@ -1,7 +1,7 @@
 """Has a column drifted? Pure: counts of a window and of a reference in, a verdict with figures out.
 
-A column has drifted when both hold: chance alone would hardly do it (p of the chi-squared test,
-shared among the columns), and it is far enough away to matter (JS*, at least an effect floor and
+A column has drifted when both hold: chance alone would hardly do it (p below ALPHA, shared among
+the columns), and it is far enough away to matter (JS*, at least an effect floor and
 1.25 times what is usual inside the reference). A window without rows enough says nothing, which is
 not the same as quiet. Missing, wrong, unseen and the like are signals of their own, by their share.
 """
@@ -19,13 +19,11 @@ from apps.baselines.distances import LN2, Distance, compare, rows_of, values_of
 from apps.baselines.layout import COUNTERS, INPUT, Column, Counts, Layout
 
 LEAST_ROWS = 500
-ALPHA = 0.01  # of a whole window: shared among its columns
+# False alarms of a whole window, shared among its columns.
+ALPHA = 0.001
 LEAST_JS = 0.08
 NATURAL_TIMES = 1.25
 CRITICAL_JS = 0.2
-# Many columns lack values at all times and no effect floor is far above their noise, so that here
-# the test alone must keep false alarms of a window at one in a thousand.
-SHARE_ALPHA = 0.001
 NEVER = ("absent", "wrong")  # what reference data does not have, of however few rows it is
 OF_VALUES = ("below", "above", "unseen")  # shares of the values, the others of all rows
 LEAST_SHARE = 0.02  # of rows more or fewer than in the reference
@@ -260,8 +258,8 @@ def _share_states(
     is_fitted: bool,
 ) -> list[State]:
     """It judges x of m rows against y of n."""
-    alpha = SHARE_ALPHA / compared
-    gap = x / np.maximum(m, 1) - y / np.maximum(n, 1)
+    alpha = ALPHA / compared
+    gap = np.round(x / np.maximum(m, 1) - y / np.maximum(n, 1), 12)  # 0.03 - 0.01 is below 0.02
     is_enough = np.minimum(m, n) >= LEAST_ROWS
     is_loud = (np.abs(gap) >= floors) & (_chance(x, m, y, n) < alpha)
     if name in NEVER:
@@ -293,7 +291,7 @@ def _chance(x: Floats, m: Floats, y: Floats, n: Floats) -> Floats:
     """p of the two-sided test of two proportions, with the pooled variance."""
     m, n = np.maximum(m, 1), np.maximum(n, 1)
     pooled = (x + y) / (m + n)
-    variance = pooled * (1 - pooled) * (1 / m + 1 / n)
+    variance = np.maximum(pooled * (1 - pooled), 0) * (1 / m + 1 / n)
     gap = np.abs(x / m - y / n)
     z = np.divide(gap, np.sqrt(variance), out=np.zeros_like(gap), where=variance > 0)
     found: Floats = 2 * ndtr(-z)

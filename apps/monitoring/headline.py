@@ -39,7 +39,7 @@ def of_columns(
     broken = [one for one in columns if any(state not in QUIET for _, state in signals(one))]
     if columns and all(one.state == "not_enough_data" for one in columns):
         return Headline(
-            "unclear",
+            "not_enough_data",
             f"Not enough data: {rows} rows in {window}, {LEAST_ROWS} needed",
             "Nothing is said about drift until then; choose a longer window to reach it.",
         )
@@ -77,7 +77,7 @@ def freshness(last: timedelta | None, usual_seconds: float | None) -> Headline:
         words = f"Last request just now{gap}"
     # What comes by chance stays away ten times as long every now and then.
     late = usual_seconds is not None and last.total_seconds() > max(60.0, 10 * usual_seconds)
-    return Headline("unclear" if late else "serving", words)
+    return Headline("late" if late else "serving", words)
 
 
 def _named(columns: "Sequence[ColumnDrift]") -> str:

@@ -158,10 +158,19 @@ def _line(axes: "Axes", trace: Json, shade: Colour, below: dict[str, Any]) -> An
         linewidth=float(line.get("width", 2)) * 0.8 if "lines" in mode else 0,
         linestyle=_DASHES.get(line.get("dash", "solid"), "-"),
         marker="o" if "markers" in mode or len(y) == 1 else None,
+        markevery=_dots(trace, len(y)),
         markersize=4,
         drawstyle=step,
     )
     return drawn
+
+
+def _dots(trace: Json, many: int) -> list[int]:
+    """The places of the values that have a dot; a list of sizes says which."""
+    sizes = (trace.get("marker") or {}).get("size")
+    if not isinstance(sizes, list):
+        return list(range(many))
+    return [place for place, size in enumerate(sizes[:many]) if size]
 
 
 def _bars(

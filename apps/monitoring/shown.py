@@ -10,9 +10,11 @@ from apps.monitoring.minis import Mini
 
 if TYPE_CHECKING:
     from apps.monitoring.drift import ColumnDrift
+    from apps.monitoring.forms import Chosen
     from apps.monitoring.selectors.health import Health
 
 FAILING_SHARE = 0.01
+SHOWN_SHARE = 0.005  # a value or two out of the reference's range are in every window
 QUALITY = {
     "missing": "Missing",
     "absent": "Not sent",
@@ -86,9 +88,19 @@ def tiles(seen: "Health") -> list[dict[str, Any]]:
     ]
 
 
+def caption(chosen: "Chosen", rows: int) -> str:
+    """What the list of columns compares."""
+    version = chosen.revision.version.number if chosen.revision else 0
+    part = f", slice {chosen.slice}" if chosen.slice else ""
+    other = "the reference" if chosen.against == "baseline" else "the window before"
+    return f"v{version}{part} against {other}, {format_num(rows)} rows; what matters most first"
+
+
 def quality(columns: "Sequence[ColumnDrift]") -> list[dict[str, Any]]:
     """The columns of which some values are not as they should be, the loudest first."""
-    unsound = [one for one in columns if any(_window(one, name) for name in QUALITY)]
+    unsound = [
+        one for one in columns if _loud(one) or any(_window(one, n) >= SHOWN_SHARE for n in QUALITY)
+    ]
     unsound.sort(key=lambda one: (-_loud(one), one.label))
     return [
         {

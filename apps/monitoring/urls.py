@@ -7,7 +7,7 @@ urlpatterns: list[URLPattern] = [
     path("endpoints/<int:pk>/charts/<str:kind>/table", views.chart_table, name="chart-table"),
     path(f"{PAGE}/monitoring", views.monitoring, name="endpoint-monitoring"),
     path(f"{PAGE}/slices", views.make_slice, name="endpoint-slices"),
-    path(f"{PAGE}/slices/<int:pk>/retire", views.retire_slice, name="endpoint-slice-retire"),
+    path(f"{PAGE}/slices/<int:slice_pk>/retire", views.retire_slice, name="endpoint-slice-retire"),
 ]
 api_urlpatterns: list[URLPattern] = [
     path("endpoints/<int:pk>/charts/<str:kind>", api.Chart.as_view(), name="api-endpoint-chart"),

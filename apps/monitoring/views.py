@@ -35,6 +35,7 @@ from apps.serving.models import Endpoint, Revision
 
 TABLE_WINDOW = timedelta(minutes=15)
 TABLE_STEP_SECONDS = 60
+SHOWN_AT_ONCE = 8
 CHARTS = (
     ("traffic", "Requests by version", ""),
     ("errors", "Errors by version", ""),
@@ -93,9 +94,11 @@ def make_slice(request: HttpRequest, environment: str, name: str) -> HttpRespons
 
 @login_required
 @require_POST
-def retire_slice(request: HttpRequest, environment: str, name: str, pk: int) -> HttpResponse:
+def retire_slice(
+    request: HttpRequest, environment: str, name: str, slice_pk: int
+) -> HttpResponse:
     endpoint = _endpoint(request, environment, name, "slice.edit")
-    found = get_object_or_404(Slice, pk=pk, endpoint=endpoint)
+    found = get_object_or_404(Slice, pk=slice_pk, endpoint=endpoint)
     assert isinstance(request.user, User)
     slicing.retire(part=found, actor=request.user, now=timezone.now())
     messages.success(request, f"{found.name} is counted no longer")
@@ -176,7 +179,7 @@ def _page(
     if request.headers.get("HX-Request"):
         return render(request, "monitoring/_monitoring.html", context)
     context |= {
-        "form": form,
+        "choices": [form["revision"], form["compare"], *([form["slice"]] if slices else [])],
         "windows": _windows(request, chosen),
         "fixed_url": _query(request, until=until.isoformat()),
         "now_url": _query(request, until=""),
@@ -221,10 +224,10 @@ def _without_baseline(looked: Looked, revision: Revision) -> dict[str, Any]:
     if newest is not None and not State(newest.state).is_final:
         words = f"The baseline of v{version.number} is being made"
         return {"headline": headline.Headline("running", words, "Drift is shown as soon as it is.")}
-    why = newest.reason if newest is not None else "nobody registered data to compare with"
+    why = newest.reason if newest is not None else "Nobody registered data to compare with."
     return {
         "headline": headline.Headline(
-            "unclear",
+            "no_baseline",
             f"No baseline yet: v{version.number} has nothing to compare its rows with",
             why,
         ),
@@ -253,8 +256,11 @@ def _columns(request: HttpRequest, looked: Looked) -> dict[str, Any]:
         )
         for one in seen.columns
     ]
+    first = max(SHOWN_AT_ONCE, sum(one.is_loud for one in seen.columns))
     return {
-        "columns": rows,
+        "columns": rows[:first],
+        "more_columns": rows[first:],
+        "columns_caption": shown.caption(looked.chosen, seen.rows),
         "quality": shown.quality(seen.columns),
         "quality_words": list(shown.QUALITY.values()),
     }

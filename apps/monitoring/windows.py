@@ -53,12 +53,12 @@ def _cover(
     if not finer:
         return [(width, since, until)]
     finer_from = min(kept[one] for one in finer)
-    first = up(since, width) if since >= finer_from else down(since, width)
-    last = down(until, width)
+    is_whole = since >= finer_from  # the finer ones have all of it
+    first, last = up(since, width) if is_whole else down(since, width), down(until, width)
+    if is_whole and last <= first:
+        return _cover(since, until, finer, kept)
     if last < finer_from:
         return [(width, first, up(until, width))]
-    if last <= first:
-        return _cover(since, until, finer, kept)
     left = _cover(since, first, finer, kept)
     return [*left, (width, first, last), *_cover(last, until, finer, kept)]
 

@@ -144,7 +144,7 @@ def _attach(mail: EmailMultiAlternatives, picture: bytes) -> None:
     image = MIMEImage(picture, "png")
     image["Content-ID"] = f"<{PICTURE_ID}>"
     image["Content-Disposition"] = 'inline; filename="chart.png"'
-    mail.mixed_subtype = "related"
+    mail.mixed_subtype = "related"  # type: ignore[attr-defined]  # the stubs lack it
     mail.attach(image)
 
 

@@ -168,7 +168,7 @@ def by_column(
 def chosen_for_series(
     chosen: dict[str, str], since: datetime, until: datetime, metric: str
 ) -> dict[str, Any]:
-    kept = {key: chosen[key] for key in ("revision", "slice") if key in chosen}
+    kept: dict[str, Any] = {key: chosen[key] for key in ("revision", "slice") if key in chosen}
     step = api.step_for(until - since)
     return {
         "only": "figure", "metric": metric, "step": step, "since": since.isoformat(),

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from apps.builds.predictions import Asked
 from apps.core.errors import Refused
 from apps.jobs.services import Failed
 from apps.registry import sampling
@@ -49,6 +50,10 @@ class Holdout:
         """It names exactly these rows: the file, which column's gaps were dropped, how many."""
         words = f"{self.dataset.fingerprint} {self.label_column} {self.rows}"
         return hashlib.sha256(words.encode()).hexdigest()
+
+    @property
+    def asked(self) -> Asked:
+        return Asked(self.table, self.key, self.dataset.name, self.label_column)
 
 
 def read(dataset: Dataset, *, tick: Callable[[], None]) -> Holdout:

@@ -6,7 +6,7 @@ from django.utils import timezone
 
 from apps.builds import predictions
 from apps.builds.models import Build
-from apps.builds.predictions import Answers, Asked
+from apps.builds.predictions import Answers
 from apps.jobs.services import Failed, Running
 from apps.validation import gates, holdout, services
 from apps.validation.gates import Seen
@@ -104,8 +104,7 @@ def _read(run: ValidationRun, running: Running, *, required: bool) -> Holdout | 
 
 def _ask(build: Build, rows: Holdout, running: Running) -> Answers:
     running.check()
-    asked = Asked(rows.table, rows.key, rows.dataset.name, rows.label_column)
-    answers = predictions.of(build=build, asked=asked, tick=running.check)
+    answers = predictions.of(build=build, asked=rows.asked, tick=running.check)
     how = "kept from an earlier run" if answers.kept else f"in {answers.seconds:.1f} s"
     running.log(f"{build.version} answered {rows.rows:,} rows, {how}")
     return answers

@@ -188,7 +188,7 @@ def _the_same(figures: Figures) -> Verdict:
 
 
 def _lighter(figures: Figures) -> Verdict:
-    aim = "drift of the same predictions: quicker and in less memory than each peer"
+    aim = f"drift of {MILLION}: quicker and in less memory than each peer from Parquet"
     by_tool = {one.tool: one for one in figures.drift}
     ours = by_tool.get(OURS)
     peers = [by_tool[name] for name in figures.peers if name in by_tool]
@@ -197,7 +197,9 @@ def _lighter(figures: Figures) -> Verdict:
         one = by_tool.get(tool)
         if one is None or ours is None:
             return ""
-        return f"{one.seconds / ours.seconds:,.0f}x ({one.seconds:.1f} s) {one.peak_mb:,.0f} MiB"
+        times = f"{one.seconds / ours.seconds:,.0f}x ({one.seconds:.1f} s)"
+        fewer = f" for {one.predictions:,}" if one.predictions < ours.predictions else ""
+        return f"{times}{fewer} {one.peak_mb:,.0f} MiB"
 
     if ours is None:
         return Verdict(aim, _why(figures, "drift"), _each(figures, words))

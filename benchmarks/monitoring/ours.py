@@ -10,6 +10,7 @@ import pyarrow as pa
 from apps.baselines.freezing import freeze
 from apps.baselines.layout import SCORE, Counts
 from apps.monitoring import drift
+from apps.monitoring.drift import ColumnDrift
 from apps.monitoring.rows import INPUT, OUTPUT
 from benchmarks.monitoring import truth
 
@@ -30,9 +31,13 @@ class Judge:
 
     def fired(self, rows: pa.Table) -> list[str]:
         """It names what the panel calls drifted in one window, and odd shares of no values too."""
-        facts = self.facts
-        columns = drift.judge(facts.layout, facts.counts, self.count(rows), facts.natural, {})
+        columns = self.judged(self.count(rows))
         return sorted({self._named(one.name) for one in columns if one.is_loud})
+
+    def judged(self, counts: Counts) -> list[ColumnDrift]:
+        """It judges what was counted in one window."""
+        facts = self.facts
+        return drift.judge(facts.layout, facts.counts, counts, facts.natural, {})
 
     def _named(self, column: str) -> str:
         return self._score if column in (SCORES, SCORE) else column.removeprefix(INPUT)

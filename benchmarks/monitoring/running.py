@@ -14,7 +14,7 @@ from apps.baselines.layout import SCORE
 from apps.builds.steps.uv import UvFailed
 from apps.core.errors import Unavailable
 from apps.quality import cbpe
-from benchmarks.monitoring import carloan, environments, ours, peers, speed, truth
+from benchmarks.monitoring import carloan, environments, ingest, ours, peers, speed, truth
 from benchmarks.monitoring.aims import (
     HUNDRED_MILLION,
     MILLION,
@@ -39,6 +39,7 @@ class Length:
     changed: dict[str, int]  # tool -> windows of each case
     times: int
     whole_million: bool  # whether peers get all of it, or the reference's length
+    ingested: int  # predictions of each shape
 
 
 FULL = Length(
@@ -50,6 +51,7 @@ FULL = Length(
     changed={OURS: 200, "evidently": 20, "nannyml": 200},
     times=speed.TIMES,
     whole_million=True,
+    ingested=400_000,
 )
 QUICK = Length(
     unchanged={
@@ -60,6 +62,7 @@ QUICK = Length(
     changed={OURS: 40, "evidently": 2, "nannyml": 40},
     times=10,
     whole_million=False,
+    ingested=100_000,
 )
 
 
@@ -150,9 +153,8 @@ class Bench:
 
     def ingest(self) -> None:
         """It takes predictions from the spool to committed files and sums."""
-        from benchmarks.monitoring import ingest
-
-        self.figures.ingested = dict(ingest.run()["predictions_per_second"])
+        rates = ingest.run(self.length.ingested)["predictions_per_second"]
+        self.figures.ingested = dict(rates)
         for shape, rate in self.figures.ingested.items():
             say(f"{shape}: {rate:,.0f} predictions/s")
 

@@ -48,11 +48,13 @@ NOT_OF_A_TEAM = {API + "environments", API + "teams", API + "tokens"}
 # (first word of the route, parameter) -> the sample that stands for it.
 SAMPLES: dict[tuple[str, str], Any] = {
     ("builds", "pk"): lambda rows: rows.build.pk,
+    ("endpoints", "column"): lambda rows: "in.distance",
     ("endpoints", "environment"): lambda rows: rows.endpoint.environment.name,
     ("endpoints", "kind"): lambda rows: "traffic",
     ("endpoints", "name"): lambda rows: rows.endpoint.name,
     ("endpoints", "number"): lambda rows: rows.endpoint.stable.number,
     ("endpoints", "pk"): lambda rows: rows.endpoint.pk,
+    ("endpoints", "slice_pk"): lambda rows: rows.slice.pk,
     ("endpoints", "request_id"): lambda rows: "asked/again",
     ("endpoints", "monitor"): lambda rows: rows.watch.rule,
     ("incidents", "pk"): lambda rows: rows.incident.pk,

@@ -193,7 +193,8 @@ def test_what_is_refused(version: Version, now: datetime) -> None:
 def test_two_at_once_are_one(now: datetime) -> None:
     version = BuildFactory.create().version
     give(version)
-    together, seen = Barrier(4, timeout=10), []
+    together = Barrier(4, timeout=10)
+    seen: list[None] = []
 
     def call() -> None:
         try:

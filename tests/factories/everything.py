@@ -10,6 +10,7 @@ from apps.builds.models import Build
 from apps.explorer.models import Replay, Search
 from apps.incidents.models import Incident, Watch
 from apps.jobs.models import Job
+from apps.monitoring.models import Slice
 from apps.notifications.models import Delivery
 from apps.promotions.models import Promotion
 from apps.registry.models import Alias, Dataset, Model, Version
@@ -23,7 +24,7 @@ from tests.factories.builds import BuildFactory
 from tests.factories.explorer import ReplayFactory, SearchFactory
 from tests.factories.incidents import AlertFactory, IncidentFactory, IncidentNoteFactory
 from tests.factories.jobs import JobFactory, JobLineFactory
-from tests.factories.monitoring import RollupFactory
+from tests.factories.monitoring import RollupFactory, SliceFactory
 from tests.factories.notifications import DeliveryFactory
 from tests.factories.promotions import PromotionFactory
 from tests.factories.registry import (
@@ -61,6 +62,7 @@ class Everything:
     replay: Replay
     incident: Incident
     watch: Watch
+    slice: Slice
 
 
 def everything() -> Everything:
@@ -111,6 +113,7 @@ def everything() -> Everything:
         replay=ReplayFactory.create(revision=candidate, asked_by=owner, reason=NAME),
         incident=incident,
         watch=alert.watch,
+        slice=SliceFactory.create(endpoint=endpoint, name=NAME),
     )
 
 

@@ -4,12 +4,12 @@ import numpy as np
 from factory.django import DjangoModelFactory
 
 from apps.monitoring import histogram, windows
-from apps.monitoring.models import Rollup
+from apps.monitoring.models import Rollup, Slice
 from apps.monitoring.services import rollups
 from apps.monitoring.sums import WIDTH_SECONDS, Sums
-from tests.factories.declared import LazyAttribute, SubFactory
+from tests.factories.declared import LazyAttribute, Sequence, SubFactory
 from tests.factories.registry import NOON
-from tests.factories.serving import RevisionFactory
+from tests.factories.serving import EndpointFactory, RevisionFactory
 
 
 class RollupFactory(DjangoModelFactory[Rollup]):
@@ -44,3 +44,15 @@ class RollupFactory(DjangoModelFactory[Rollup]):
         return Rollup.objects.get(
             revision=revision, origin=origin, at=at, width_seconds=WIDTH_SECONDS
         )
+
+
+class SliceFactory(DjangoModelFactory[Slice]):
+    """Rows from one airport."""
+
+    class Meta:
+        model = Slice
+
+    endpoint = SubFactory(EndpointFactory)
+    name = Sequence(lambda n: f"slice {n}")
+    condition = LazyAttribute(lambda _: [{"column": "in.origin", "op": "eq", "value": "JFK"}])
+    created_at = NOON

@@ -149,5 +149,5 @@ def test_its_chart(built: Stage, cast: Cast) -> None:
     assert status == 200
     (trace,) = figure["data"]
     assert trace["name"] == "v3"
-    assert [value for value in trace["y"] if value is not None] == [10.0]
+    assert [value for value in trace["y"] if value is not None] == [pytest.approx(10)]
     assert figure["layout"]["yaxis"]["title"]["text"] == "% of all"

@@ -51,6 +51,14 @@ def test_latency_shows_the_percentiles_that_were_asked_for() -> None:
     assert chart["figure"]["data"][0]["y"] == [5.0, None, 6.0]
 
 
+def test_a_value_between_two_gaps_is_a_dot() -> None:
+    one = series(1, 1, p50_ms=[5.0, None, 6.0])
+    [trace] = requests.latency([one], ("p50",))["figure"]["data"]
+    assert (trace["mode"], trace["marker"]["size"]) == ("lines+markers", [5, 0, 5])
+    [trace] = requests.latency([series(1, 1, p50_ms=[5.0, 6.0, None])], ("p50",))["figure"]["data"]
+    assert (trace["mode"], "marker" in trace) == ("lines", False)
+
+
 def test_the_gateways_time_is_what_callers_waited_more() -> None:
     callers = series(1, 1, p50_ms=[5.0, 4.0, None], p95_ms=[9.0, 9.0, 9.0])
     model = series(1, 1, p50_ms=[3.5, 4.5, 2.0], p95_ms=[8.0, None, 7.0])
@@ -231,7 +239,8 @@ def test_drifted_columns_are_named_the_critical_ones_with_the_word() -> None:
 
 def test_too_few_rows_are_neither_quiet_nor_drifted() -> None:
     found = told(column("a", State.NOT_ENOUGH_DATA), rows=213)
-    assert (found.state, found.text) == ("unclear", "Not enough data: 213 rows in 24 h, 500 needed")
+    assert found.state == "not_enough_data"
+    assert found.text == "Not enough data: 213 rows in 24 h, 500 needed"
 
 
 def test_values_that_are_not_sound_are_told_though_nothing_drifted() -> None:
@@ -245,7 +254,7 @@ def test_values_that_are_not_sound_are_told_though_nothing_drifted() -> None:
     [
         (None, None, "idle", "No request yet"),
         (10, 2.0, "serving", "Last request just now, usual gap 2 s"),
-        (10_800, 2.0, "unclear", "Last request 3 h ago, usual gap 2 s"),
+        (10_800, 2.0, "late", "Last request 3 h ago, usual gap 2 s"),
         (40, None, "serving", "Last request 40 s ago"),
         (3600, 1800.0, "serving", "Last request 1 h ago, usual gap 30 min"),
     ],

@@ -1,5 +1,6 @@
 """Mails: written once with the fact, sent afterwards, given up late and in words."""
 
+import email
 import socket
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -146,6 +147,35 @@ def test_it_goes_out(box: Box, ada: User, now: datetime) -> None:
     assert 'Content-Type: text/plain; charset="utf-8"' in text
     assert 'Content-Type: text/html; charset="utf-8"' in text
     assert "/promotions/7" in text
+
+
+def test_a_picture_travels_inside_the_mail(box: Box, ada: User, now: datetime) -> None:
+    png = b"\x89PNG\r\n\x1a\n and the rest"
+    services.tell(
+        users=[ada], kind="incident.opened", key="incident:7:opened", subject="Errors 4.1 %",
+        sentences=["Errors."], facts=[], link_path="/incidents/7", button="See it", now=now,
+        picture=png,
+    )  # fmt: skip
+    services.sweep(now=now)
+
+    content = box.mails[-1].content
+    assert isinstance(content, bytes)
+    mail: Any = email.message_from_bytes(content)
+    assert mail.get_content_type() == "multipart/related"
+    words, image = mail.get_payload()
+    plain, html = words.get_payload()
+    assert (plain.get_content_type(), html.get_content_type()) == ("text/plain", "text/html")
+    assert (image.get_content_type(), image["Content-ID"]) == ("image/png", "<chart@portal>")
+    assert image["Content-Disposition"] == 'inline; filename="chart.png"'
+    assert image.get_payload(decode=True) == png
+    shown = html.get_payload(decode=True).decode()
+    assert '<img src="cid:chart@portal" alt="Chart of what the words above say"' in shown
+
+
+def test_a_mail_without_a_picture_shows_none(ada: User, now: datetime) -> None:
+    tell([ada], now)
+    mail = Delivery.objects.get()
+    assert (mail.picture, "<img" in mail.html) == (None, False)
 
 
 def test_what_is_not_yet_due_waits(box: Box, ada: User, now: datetime) -> None:

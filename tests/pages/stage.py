@@ -64,6 +64,7 @@ class Stage:
             "promotion": f"/promotions/{self.waiting.pk}",
             "rollout": f"/rollouts/{self.rollout.pk}",
             "endpoint": f"/endpoints/production/{name}",
+            "monitoring": f"/endpoints/production/{name}/monitoring",
             "health": f"/endpoints/production/{name}/health",
             "chart-table": f"/endpoints/{self.endpoint.pk}/charts/latency/table",
         }

@@ -76,7 +76,8 @@ def test_more_rows_take_no_more_queries(built: Stage, cast: Cast) -> None:
 
 def test_a_live_page_refetches_only_its_part(built: Stage, cast: Cast) -> None:
     client = client_of(cast.viewer)
-    for page in ["model", "version", "build", "validation", "promotion", "rollout", "endpoint"]:
+    for page in ["model", "version", "build", "validation", "promotion", "rollout", "endpoint",
+                 "monitoring"]:  # fmt: skip
         whole = client.get(built.pages[page]).content.decode()
         part = client.get(built.pages[page], headers={"HX-Request": "true"}).content.decode()
         assert "<html" in whole, page

@@ -9,9 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from apps.baselines import layout
+from apps.baselines.meaning import Meaning
 from apps.baselines.models import Baseline
-from apps.monitoring import places, rows
-from apps.monitoring.models import LogFile, RowFile
+from apps.monitoring import histogram, places, rows
+from apps.monitoring.models import LogFile, RowFile, Tally
 from apps.registry.models import Version
 from apps.serving.models import Revision
 
@@ -74,18 +76,47 @@ def row_file(
     )
 
 
-def baseline(version: Version, meaning: Mapping[str, Any], **changes: Any) -> Baseline:
-    """It freezes how a version's outputs are read, without counts."""
+def baseline(
+    version: Version, meaning: Mapping[str, Any], *inputs: layout.Column, **changes: Any
+) -> Baseline:
+    """It freezes how a version's outputs are read, and bins of inputs; of no reference rows."""
+    read = Meaning.from_json(meaning)
+    score = [layout.Column(layout.SCORE, layout.Role.OUTPUT, layout.Kind.SCORE)]
+    bins = layout.Layout((*inputs, *(score if read.has_score else [])), read)
     return Baseline.objects.create(
         version=version,
         number=version.baselines.count() + 1,
         origin="reference",
         state="ready",
+        rows=1,
+        layout=bins.as_json(),
+        counts=layout.pack64(np.zeros(bins.size, np.int64)),
         meaning=meaning,
         created_at=START,
         frozen_at=START,
         **changes,
     )
+
+
+def tally(revision: Revision, baseline: Baseline, scores: Sequence[tuple[int, int, int]]) -> None:
+    """It counts rows by (bin of score, predicted class, rows) in the hour that begins at START."""
+    bins = layout.Layout.from_json(baseline.layout)
+    counts = np.zeros(bins.size, np.int64)
+    start, _ = bins.slices[layout.SCORE]
+    for place, predicted, number in scores:
+        counts[start + layout.SCORE_BINS * predicted + place] += number
+    rows = int(counts.sum())
+    for width in (60, 300, 3600):
+        Tally.objects.create(
+            revision=revision,
+            baseline=baseline,
+            at=START,
+            width_seconds=width,
+            rows=rows,
+            requests=rows,
+            latency_bins=histogram.pack(histogram.empty()),
+            counts=layout.pack32(counts),
+        )
 
 
 SCORE = {"task": "binary", "form": "score", "classes": ["0", "1"], "positive": 1}

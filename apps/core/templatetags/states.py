@@ -69,6 +69,8 @@ STATES: dict[str, State] = {
     "drifted": State("drifted", "warn", "triangle-alert"),
     "critical": State("critical", "bad", "octagon-alert"),
     "not_enough_data": State("too few rows", "idle", "circle-dashed"),
+    "late": State("late", "warn", "hourglass"),
+    "no_baseline": State("no baseline", "warn", "circle-question-mark"),
     # mails
     "sent": State("sent", "good", "circle-check"),
     "kept": State("kept", "idle", "mail"),

@@ -69,9 +69,9 @@ def owners(incident: Incident) -> list[User]:
     return list(told.values())
 
 
-def handlers(incident: Incident) -> list[User]:
+def handlers(incident: Incident) -> QuerySet[User]:
     """Who it may be assigned to."""
-    return list(people_who_may("incident.handle", incident).order_by("username"))
+    return people_who_may("incident.handle", incident).order_by("username")
 
 
 def of_a_day(now: datetime) -> QuerySet[Incident]:

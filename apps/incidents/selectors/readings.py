@@ -251,7 +251,7 @@ def _quality(look: Look, rule: Rule, until: datetime) -> Iterator[Found]:
 
 def _measured(look: Look, rule: Rule, until: datetime, revision: Revision | None) -> Any:
     since = until - timedelta(seconds=rule.window)
-    if rule.family == "estimated":
+    if rule.family == "estimated" and revision is not None:
         return look.once(
             ("estimated", revision, since, until),
             lambda: quality.estimated(revision, since, until),

@@ -85,8 +85,11 @@ def _take(watch: Watch, one: Found, change: Change, now: datetime) -> None:
     """It holds the reading in the watch, and what it decides in the change."""
     reading, rule = one.reading, one.rule
     watch.metric, watch.evaluated_at = rule.metric, now
+    known = watch.reading.get("smallest_words", "")
     watch.reading = judging.facts(reading)
-    if reading.verdict is not Verdict.UNKNOWN:
+    if reading.verdict is Verdict.UNKNOWN:
+        watch.reading["smallest_words"] = known  # of the last window that could see anything
+    else:
         watch.last_enough_at, watch.smallest = reading.until, reading.smallest
     if not one.fires:
         if reading.verdict is not Verdict.UNKNOWN:

@@ -61,6 +61,9 @@ def line(
     dash: str = "solid",
     **more: Any,
 ) -> Json:
+    alone = _alone(values)
+    # A value between two gaps has no length and would not be seen.
+    dots = {"mode": "lines+markers", "marker": {"size": alone}} if any(alone) else {}
     return {
         "type": "scatter",
         "mode": "lines",
@@ -69,8 +72,18 @@ def line(
         "y": list(values),
         "line": {"color": colour, "width": 2, "dash": dash},
         "connectgaps": False,
+        **dots,
         **more,
     }
+
+
+def _alone(values: Values) -> list[int]:
+    """The size of each value's dot: 5 for one between two gaps, else none."""
+    around = [None, *values, None]
+    return [
+        5 if value is not None and around[place] is None and around[place + 2] is None else 0
+        for place, value in enumerate(values)
+    ]
 
 
 def level(value: float, dash: str = "dash", colour: str = "var(--warn)") -> Json:
@@ -98,7 +111,11 @@ def over_time(
     return {
         "figure": {
             "data": list(traces),
-            "layout": {"xaxis": {"type": "date"}, "yaxis": axis_y, **layout},
+            "layout": {
+                "xaxis": {"type": "date", "tickangle": 0, "nticks": 7},
+                "yaxis": axis_y,
+                **layout,
+            },
         },
         "table": {
             "unit": unit,

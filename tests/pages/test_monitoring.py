@@ -1,0 +1,190 @@
+"""The monitoring page of an endpoint: what it says in its first line, and where it leads."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.core.cache import cache
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from apps.accounts.models import User
+from apps.monitoring.models import Rollup, Slice
+from apps.serving.models import Endpoint, Revision
+from tests.factories.audit import EventFactory
+from tests.factories.monitoring import RollupFactory, SliceFactory
+from tests.factories.serving import RevisionFactory
+from tests.monitoring.tallied import flights, freeze, tally
+from tests.pages.stage import stage
+from tests.people import Cast
+
+HOUR = timedelta(hours=1)
+
+
+def client_of(user: User) -> Client:
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+@pytest.fixture
+def endpoint(cast: Cast) -> Endpoint:
+    cache.clear()
+    made = stage(cast).endpoint
+    Revision.objects.filter(endpoint=made).update(created_at=datetime.now(UTC) - 60 * 24 * HOUR)
+    made.refresh_from_db()
+    return made
+
+
+def recent(hours: float = 2) -> datetime:
+    return datetime.now(UTC) - hours * HOUR
+
+
+def compared(endpoint: Endpoint, **live: float) -> None:
+    """It makes a baseline and 2,000 rows of the last hours."""
+    assert endpoint.stable is not None
+    baseline = freeze(endpoint.stable.build, flights(1, 20_000), recent())
+    tally(endpoint.stable, baseline, recent(), flights(2, 2_000, **live))
+
+
+def page(cast: Cast, endpoint: Endpoint, query: str = "", user: User | None = None) -> str:
+    address = f"/endpoints/production/{endpoint.name}/monitoring{query}"
+    answer = client_of(user or cast.viewer).get(address)
+    assert answer.status_code == 200
+    return answer.content.decode()
+
+
+def test_without_a_baseline_it_tells_the_next_step(cast: Cast, endpoint: Endpoint) -> None:
+    text = page(cast, endpoint)
+    assert "No baseline yet: v1 has nothing to compare its rows with" in text
+    assert f"/models/{endpoint.model.name}/datasets/register" in text
+    assert "mlflow.log_input(" in text
+    assert "charts/traffic" in text
+    assert "charts/drift" not in text
+
+
+def test_quiet_columns_are_said_to_look_like_the_reference(cast: Cast, endpoint: Endpoint) -> None:
+    compared(endpoint)
+    text = page(cast, endpoint)
+    assert "Inputs look like the reference" in text
+    assert "5 columns of 2 k rows in 1 d" in text
+    assert text.count('class="mini"') == 5
+
+
+def test_drifted_columns_stand_first_and_lead_to_their_values(
+    cast: Cast, endpoint: Endpoint
+) -> None:
+    compared(endpoint, shift=1.5, new=0.05)
+    text = page(cast, endpoint)
+    assert "2 of 5 columns drifted: distance (critical), origin" in text
+    assert "never seen before" in text
+    assert text.index('column=in.distance#distribution">distance') < text.index(">hour<")
+    chosen = page(cast, endpoint, "?column=in.distance&window=7d")
+    assert "charts/distribution?only=figure&amp;window=7d" in chosen
+    assert "column=in.distance" in chosen
+
+
+def test_too_few_rows_say_how_many_are_needed(cast: Cast, endpoint: Endpoint) -> None:
+    assert endpoint.stable is not None
+    baseline = freeze(endpoint.stable.build, flights(1, 20_000), recent())
+    tally(endpoint.stable, baseline, recent(), flights(2, 213))
+    text = page(cast, endpoint)
+    assert "Not enough data: 213 rows in 1 d, 500 needed" in text
+
+
+def test_tiles_say_what_callers_got(cast: Cast, endpoint: Endpoint) -> None:
+    Rollup.objects.all().delete()
+    for origin, ms in ((Rollup.From.GATEWAY, 20.0), (Rollup.From.SERVER, 15.0)):
+        RollupFactory.create(
+            revision=endpoint.stable, at=recent(), requests=1000, server_errors=20,
+            client_errors=5, origin=origin, ms=ms,
+        )  # fmt: skip
+    text = page(cast, endpoint)
+    for figure in ("<span>1 k</span>", "<span>2 %</span>", "<span>0.5 %</span>",
+                   "<span>20 ms</span>", "<span>24.9 %</span>"):  # fmt: skip
+        assert figure in text, figure
+    assert "Last request 2 h ago" in text
+
+
+def test_only_a_short_window_at_the_present_follows_it(cast: Cast, endpoint: Endpoint) -> None:
+    assert f'data-live="endpoint:{endpoint.pk}"' in page(cast, endpoint)
+    for query in ("?window=30d", "?until=2030-01-01T00:00:00Z"):
+        assert f'data-live="endpoint:{endpoint.pk}"' not in page(cast, endpoint, query), query
+
+
+def test_what_happened_is_listed_with_its_time(cast: Cast, endpoint: Endpoint) -> None:
+    EventFactory.create(
+        team_id=cast.team.pk, model_name=endpoint.model.name, environment="production",
+        verb="traffic.changed", at=recent(), evidence={"weights": {"1": 75, "2": 25}}, url="/x",
+        reason="Step 2",
+    )  # fmt: skip
+    text = page(cast, endpoint)
+    assert '<a href="/x">v2 25 %</a>' in text
+    assert "Step 2" in text
+
+
+def test_a_slice_is_made_shown_and_retired(cast: Cast, endpoint: Endpoint) -> None:
+    compared(endpoint)
+    client = client_of(cast.owner)
+    base = f"/endpoints/production/{endpoint.name}"
+    wrong = client.post(f"{base}/slices", {"name": "x", "column": "in.origin", "op": "eq"})
+    assert wrong.status_code == 422
+    assert "Say what it is compared with." in wrong.content.decode()
+    assert not Slice.objects.exists()
+    given = {"name": "From JFK", "column": "in.origin", "op": "eq", "value": "JFK"}
+    made = client.post(f"{base}/slices", given)
+    part = Slice.objects.get()
+    assert (made.status_code, made.headers["Location"]) == (
+        302, f"{base}/monitoring?slice={part.pk}",
+    )  # fmt: skip
+    taken = client.post(f"{base}/slices", given)
+    assert taken.status_code == 422
+    assert "There is a slice &#x27;From JFK&#x27; already" in taken.content.decode()
+    text = page(cast, endpoint, f"?slice={part.pk}", cast.owner)
+    assert "origin is JFK" in text
+    assert f'data-confirm="Retire the slice {part.name}?"' in text
+    assert "Make a slice" not in page(cast, endpoint)
+    retire = f"{base}/slices/{part.pk}/retire"
+    assert client_of(cast.viewer).post(retire).status_code == 403
+    assert client.post(retire).headers["Location"] == f"{base}/monitoring#slices"
+    part.refresh_from_db()
+    assert part.retired_at is not None
+    assert "origin is JFK" not in page(cast, endpoint)
+
+
+def test_the_table_of_a_chart_has_the_same_window(cast: Cast, endpoint: Endpoint) -> None:
+    compared(endpoint)
+    client = client_of(cast.viewer)
+    base = f"/endpoints/{endpoint.pk}/charts"
+    text = client.get(f"{base}/distribution/table?window=24h&column=in.origin").content.decode()
+    assert '<th scope="row" class="nowrap">JFK</th>' in text
+    assert "share of rows" in text
+    text = client.get(f"{base}/missing/table?window=24h").content.decode()
+    assert "Nothing was measured in this time." in text
+    assert client.get(f"{base}/traffic/table?window=5y").status_code == 404
+    assert client.get(f"{base}/distribution/table?window=24h").status_code == 409
+
+
+def test_five_revisions_and_a_week_take_a_fixed_number_of_queries(
+    cast: Cast, endpoint: Endpoint
+) -> None:
+    compared(endpoint)
+    for _ in range(3):
+        RevisionFactory.create(endpoint=endpoint)
+    client = client_of(cast.viewer)
+    address = f"/endpoints/production/{endpoint.name}/monitoring?window=7d"
+    client.get(address)
+
+    def queries() -> int:
+        with CaptureQueriesContext(connection) as asked:
+            client.get(address)
+        return len(asked)
+
+    before = queries()
+    for revision in endpoint.revisions.all():
+        for days in range(6):
+            RollupFactory.create(revision=revision, at=recent(24 * days + 1))
+    for _ in range(3):
+        SliceFactory.create(endpoint=endpoint)
+    assert queries() == before
+    assert before <= 35
