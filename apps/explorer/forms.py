@@ -30,6 +30,8 @@ OP_WORDS = {
     "eq": "is", "ne": "is not", "lt": "below", "le": "at most", "gt": "above", "ge": "at least",
     "between": "between", "in": "one of", "is_null": "is missing", "not_null": "is there",
 }  # fmt: skip
+# By the alphabet 9 stands behind 100: what looks like a number is compared as one.
+ORDERING = ("lt", "le", "gt", "ge", "between")
 SHADOW_WORDS = {"no": "callers only", "yes": "copies only", "both": "callers and copies"}
 ORDER_WORDS = {"newest": "the newest", "sample": "a sample of all"}
 
@@ -123,22 +125,23 @@ def condition(column: str, op: str, text: str, known: Mapping[str, str]) -> Cond
     if op in WITHOUT_VALUE or op not in OPS or not kind:
         return Condition(column, op)
     if op in ("in", "between"):
-        return Condition(
-            column, op, [_value(part.strip(), kind, column) for part in text.split(",")]
-        )
-    return Condition(column, op, _value(text, kind, column))
+        parts = [part.strip() for part in text.split(",")]
+        return Condition(column, op, [_value(part, kind, column, op) for part in parts])
+    return Condition(column, op, _value(text, kind, column, op))
 
 
-def _value(text: str, kind: str, column: str) -> Any:
+def _value(text: str, kind: str, column: str, op: str) -> Any:
     if kind == BOOL:
         if text.lower() not in ("true", "false"):
             raise SearchRefused(f"{column} is true or false, not {text[:100]!r}", "value_wrong")
         return text.lower() == "true"
-    if kind != NUMBER:
+    if kind != NUMBER and op not in ORDERING:
         return text
     try:
         return float(text)
     except ValueError:
+        if kind != NUMBER:
+            return text
         raise SearchRefused(f"{column} is a number, not {text[:100]!r}", "value_wrong") from None
 
 

@@ -128,7 +128,8 @@ def _check_condition(condition: Condition, known: Mapping[str, str]) -> None:
     if kind == BOOL and op not in ("eq", "ne", "in"):
         raise SearchRefused(f"{column} is true or false: compare it by eq, ne or in", "op_wrong")
     for one in _values(condition):
-        if not _is_of(kind, one):
+        # Text is what a column without a signature is as soon as one request held text there.
+        if not _is_of(kind, one) and not (kind == TEXT and _is_of(NUMBER, one)):
             raise SearchRefused(
                 f"{column} is compared with {_WORDS[kind]}, not with {_short(value)}",
                 "value_wrong",

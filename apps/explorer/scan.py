@@ -296,10 +296,14 @@ def _compared(condition: Condition, known: Mapping[str, tuple[str, str]]) -> tup
     if op in ("is_null", "not_null"):
         return f"{name} is {'not ' * (op == 'not_null')}null", []
     wanted = value if isinstance(value, list) else [value]
-    # The same name may be a number in one version and a text in another: neither equals the other.
-    if any(_kind_of(one) != kind for one in wanted):
-        return "false", []
-    if kind == NUMBER:
+    kinds = {_kind_of(one) for one in wanted}
+    if kinds != {kind}:
+        # A column without a signature is text in a file where one request held text: the numbers
+        # among it are still numbers. Otherwise a name may be of two types in two versions.
+        if kind != TEXT or kinds not in ({NUMBER}, {BOOL}):
+            return "false", []
+        name = f"try_cast({name} as {'double' if kinds == {NUMBER} else 'boolean'})"
+    if kinds == {NUMBER}:
         wanted = [float(one) for one in wanted]
     if op == "between":
         return f"{name} between ? and ?", wanted

@@ -91,7 +91,8 @@ def wilson(count: int, total: int) -> tuple[float, float]:
     share, z2 = count / total, Z * Z
     middle = (share + z2 / (2 * total)) / (1 + z2 / total)
     half = Z / (1 + z2 / total) * sqrt(share * (1 - share) / total + z2 / (4 * total * total))
-    return max(0.0, middle - half), min(1.0, middle + half)
+    # Of nothing the lower end is zero, and not what rounding leaves of it.
+    return max(0.0, middle - half) if count else 0.0, min(1.0, middle + half)
 
 
 def smallest_share(total: int, limit: float) -> float:
@@ -310,6 +311,8 @@ SHARE_OF = {
     "absent_column": ("absent",),
     "out_of_range": ("below", "above"),
 }
+# How far from the reference's share monitoring takes a column's as changed, whatever chance says.
+FLOOR, FLOORS = 0.02, {"wrong_type": 0.001, "absent_column": 0.001}
 SHARE_WORDS = {
     "missing": "missing",
     "unseen": "never seen in the reference",
@@ -373,6 +376,8 @@ def _column_share(rule: Rule, column: Column, until: datetime) -> Reading | None
         is_wrong = any(part.state in ("drifted", "critical") for part in known)
     is_critical = any(part.state == "critical" for part in known)
     smallest = smallest_share(column.rows, limit)
+    if rule.at_least is None:
+        smallest = max(smallest, usual + FLOORS.get(rule.metric, FLOOR))
     words = SHARE_WORDS[rule.metric]
     return Reading(
         until,

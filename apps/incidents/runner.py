@@ -20,6 +20,7 @@ from apps.serving.models import Endpoint
 Clock = Callable[[], datetime]
 log = logging.getLogger(__name__)
 OFTEN, SELDOM = timedelta(seconds=30), timedelta(minutes=5)
+IDLE = timedelta(days=1)  # without a request: there is nothing that could change quickly
 SOON = timedelta(seconds=60)  # after a round that broke
 DIGEST_HOUR = 8  # of the installation's TIME_ZONE
 
@@ -65,7 +66,8 @@ def read(endpoint: Endpoint, now: datetime) -> datetime:
     look = Look(endpoint, now, revisions)
     found = list(readings.of(look, rules, _read_until(endpoint)))
     alerts.settle(endpoint=endpoint, found=found, rules=rules, revisions=revisions, now=now)
-    return now + pause(rules)
+    is_idle = look.last_at is None or now - look.last_at > IDLE
+    return now + (SELDOM if is_idle else pause(rules))
 
 
 def pause(rules: tuple[Rule, ...]) -> timedelta:

@@ -80,9 +80,9 @@ class Collector:
             stop.wait(pause)
         self.close()
 
-    def close(self) -> None:
+    def close(self, *, wait: bool = False) -> None:
         """It ends what it started."""
-        self._reader.close()
+        self._reader.close(wait=wait)
 
     def tick(self) -> bool:
         """It does what is to be done once, and tells whether more waits already.

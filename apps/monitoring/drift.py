@@ -19,8 +19,9 @@ from apps.baselines.distances import LN2, Distance, compare, rows_of, values_of
 from apps.baselines.layout import COUNTERS, INPUT, Column, Counts, Layout
 
 LEAST_ROWS = 500
-# False alarms of a whole window, shared among its columns.
-ALPHA = 0.001
+# Shared among the columns of a window. At most one window of a thousand without drift may raise an
+# alarm: half of that by distances, half by shares.
+ALPHA = 0.0005
 LEAST_JS = 0.08
 NATURAL_TIMES = 1.25
 CRITICAL_JS = 0.2

@@ -37,6 +37,12 @@ def of_columns(
     """It says what drifted, worst first; or that nothing did; or that nobody can know yet."""
     drifted = [one for one in columns if one.state in ("drifted", "critical")]
     broken = [one for one in columns if any(state not in QUIET for _, state in signals(one))]
+    before = max((one.reference_rows for one in columns), default=0)
+    if columns and rows >= LEAST_ROWS > before:
+        return Headline(
+            "not_enough_data",
+            f"Nothing to compare with: {reference} has {before} rows, {LEAST_ROWS} needed",
+        )
     if columns and all(one.state == "not_enough_data" for one in columns):
         return Headline(
             "not_enough_data",

@@ -26,7 +26,7 @@ SEALED = ".seg"
 # lengths keep any name below the width of its column.
 NAME = re.compile(r"\d{1,18}\.[\w-]{1,64}\.\d{1,20}-\d{1,10}\.\d{8,12}\.(open|seg)", re.ASCII)
 _FOLDER = re.compile(r"\d{1,18}", re.ASCII)
-PART_BYTES = 8 << 20
+PART_BYTES = 4 << 20
 MOST_BYTES = 64 << 20  # a server seals at 8 MiB; one record more may be 16 MiB
 EARLIEST_US = 946_684_800_000_000  # the year 2000, and
 LATEST_US = 4_102_444_800_000_000  # 2100: a time outside of them would fit no column

@@ -94,9 +94,7 @@ def make_slice(request: HttpRequest, environment: str, name: str) -> HttpRespons
 
 @login_required
 @require_POST
-def retire_slice(
-    request: HttpRequest, environment: str, name: str, slice_pk: int
-) -> HttpResponse:
+def retire_slice(request: HttpRequest, environment: str, name: str, slice_pk: int) -> HttpResponse:
     endpoint = _endpoint(request, environment, name, "slice.edit")
     found = get_object_or_404(Slice, pk=slice_pk, endpoint=endpoint)
     assert isinstance(request.user, User)
@@ -184,6 +182,7 @@ def _page(
         "fixed_url": _query(request, until=until.isoformat()),
         "now_url": _query(request, until=""),
         "query": _chart_query(chosen),
+        "column_query": _chart_query(chosen, chosen.column),
         "charts": _charts(seen),
         "model_has_revisions": bool(revisions),
         "marks": charts.marks(endpoint, since, until)[::-1],
@@ -320,7 +319,7 @@ def _by_role(column: str) -> tuple[bool, int, str]:
     return column.startswith(OUTPUT), len(column) if column.startswith(OUTPUT) else 0, column
 
 
-def _chart_query(chosen: Chosen) -> str:
+def _chart_query(chosen: Chosen, column: str = "") -> str:
     """What the charts are asked for: the page's own choice, as the API names it."""
     given = {
         "window": chosen.window,
@@ -328,7 +327,7 @@ def _chart_query(chosen: Chosen) -> str:
         "revision": str(chosen.revision.number) if chosen.revision else "",
         "compare": str(chosen.other.number) if chosen.other else chosen.against,
         "slice": str(chosen.slice.pk) if chosen.slice else "",
-        "column": chosen.column,
+        "column": column,
     }
     return urlencode({name: value for name, value in given.items() if value})
 

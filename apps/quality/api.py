@@ -15,8 +15,8 @@ from rest_framework.views import APIView
 
 from apps.accounts.models import User
 from apps.accounts.selectors import Caller, require
-from apps.monitoring.models import Slice
 from apps.quality import charts, columns, selectors
+from apps.quality.asked import chosen, first_metric, step_for, trend
 from apps.quality.items import MOST_ITEMS
 from apps.quality.metrics import Figure
 from apps.quality.selectors import Measured
@@ -31,13 +31,10 @@ from apps.quality.serializers import (
     WindowSerializer,
 )
 from apps.quality.services import feedback
-from apps.serving.models import Endpoint, Revision
+from apps.serving.models import Endpoint
 
 WINDOW = timedelta(days=7)
 LONGEST = timedelta(days=400)
-STEPS = (300, 900, 3600, 10_800, 21_600, 86_400, 604_800)
-POINTS = 60  # of a chart: each has an interval, which takes labels
-FIRST = {"binary": "accuracy", "multiclass": "accuracy", "regression": "rmse"}
 
 
 def endpoint_for(user: Caller, pk: int) -> Endpoint:
@@ -136,27 +133,6 @@ class QualityBy(APIView):
         return Response(ByColumnSerializer(answer).data)
 
 
-def trend(
-    endpoint: Endpoint,
-    since: datetime,
-    until: datetime,
-    step: int,
-    metric: str,
-    revision: Revision | None,
-    part: Slice | None,
-    shadow: bool,
-) -> dict[str, Any]:
-    """Raises: ValueError for a step that is too short for the span."""
-    lines = selectors.series(
-        endpoint, since, until, step, metric, revision=revision, slice=part, shadow=shadow
-    )
-    serves = revision or endpoint.stable
-    if serves is not None and part is None and not shadow:
-        estimate = selectors.estimated_series(serves, since, until, step, metric)
-        lines += [estimate] if estimate else []
-    return charts.trend(metric, lines, selectors.reference_of(serves).get(metric))
-
-
 def figures_shape(figures: dict[str, Figure], reference: dict[str, float]) -> list[dict[str, Any]]:
     return [
         {"name": name, **asdict(figure), "reference": reference.get(name)}
@@ -173,10 +149,6 @@ def measured_shape(seen: Measured, reference: dict[str, float]) -> dict[str, Any
         "is_estimate": seen.is_estimate,
         "metrics": figures_shape(seen.metrics, reference),
     }
-
-
-def first_metric(endpoint: Endpoint, revision: Revision | None) -> str:
-    return FIRST.get(selectors.task_of(endpoint, revision), "accuracy")
 
 
 def checked(serializer: type[Any], given: Any) -> dict[str, Any]:
@@ -198,24 +170,6 @@ def window(asked: dict[str, Any]) -> tuple[datetime, datetime]:
     if since.year < 1971 or until.year > 2200:
         raise ValidationError({"since": ["Nothing was predicted then"]})
     return since, until
-
-
-def chosen(endpoint: Endpoint, asked: dict[str, Any]) -> tuple[Revision | None, Slice | None]:
-    revision = part = None
-    if asked.get("revision"):
-        number = min(asked["revision"], 2**31 - 1)
-        rows = endpoint.revisions.select_related("version", "endpoint")
-        revision = get_object_or_404(rows, number=number)
-    if asked.get("slice"):
-        part = get_object_or_404(
-            Slice, endpoint=endpoint, pk=max(0, min(asked["slice"], 2**63 - 1))
-        )
-    return revision, part
-
-
-def step_for(span: timedelta) -> int:
-    wanted = span.total_seconds() / POINTS
-    return next((step for step in STEPS if step >= wanted), STEPS[-1])
 
 
 def _batch(data: Any) -> list[Any]:

@@ -14,7 +14,7 @@ from django.views.decorators.http import require_safe
 from apps.accounts.selectors import require
 from apps.core.errors import Refused
 from apps.core.templatetags import formats
-from apps.quality import api, charts, columns, selectors
+from apps.quality import asked, charts, columns, selectors
 from apps.quality.cbpe import BLIND
 from apps.quality.forms import WINDOWS, WORDS, ChoiceForm
 from apps.quality.metrics import LABELS, Figure
@@ -47,14 +47,14 @@ def quality(request: HttpRequest, environment: str, name: str) -> HttpResponse:
     chosen = form.chosen()
     until = timezone.now()
     since = until - WINDOWS[chosen["window"]]
-    revision, part = api.chosen(
+    revision, part = asked.chosen(
         endpoint, {key: int(chosen[key]) for key in ("revision", "slice") if key in chosen}
     )
     seen = selectors.measured(endpoint, since, until, revision=revision, slice=part)
     serves = revision or endpoint.stable
     estimated = selectors.estimated(serves, since, until) if serves else Measured("", 0, 0)
     reference = selectors.reference_of(serves)
-    metric = chosen.get("metric") or api.first_metric(endpoint, revision)
+    metric = chosen.get("metric") or asked.first_metric(endpoint, revision)
     confusion = selectors.confusion_of(seen)
     context = {
         "endpoint": endpoint,
@@ -72,8 +72,8 @@ def quality(request: HttpRequest, environment: str, name: str) -> HttpResponse:
         "blind": BLIND,
         "metric": LABELS[metric],
         "trend_query": urlencode(chosen_for_series(chosen, since, until, metric)),
-        "trend": api.trend(
-            endpoint, since, until, api.step_for(until - since), metric, revision, part, False
+        "trend": asked.trend(
+            endpoint, since, until, asked.step_for(until - since), metric, revision, part, False
         ),
         "calibration": in_page(charts.calibration(selectors.calibration_of(seen))),
         "curve": selectors.calibration_of(seen),
@@ -169,7 +169,7 @@ def chosen_for_series(
     chosen: dict[str, str], since: datetime, until: datetime, metric: str
 ) -> dict[str, Any]:
     kept: dict[str, Any] = {key: chosen[key] for key in ("revision", "slice") if key in chosen}
-    step = api.step_for(until - since)
+    step = asked.step_for(until - since)
     return {
         "only": "figure", "metric": metric, "step": step, "since": since.isoformat(),
         "until": until.isoformat(), **kept,

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from apps.baselines.freezing import Facts
-from apps.baselines.layout import pack32
+from apps.baselines.layout import COUNTERS, pack32
 from apps.baselines.models import Baseline
 from apps.monitoring import histogram, windows
 from apps.monitoring.models import Rollup, Tally
@@ -69,8 +69,9 @@ def drawn(
     counts = np.zeros((spans, facts.layout.size if facts else 0), dtype=np.int64)
     if facts is not None:
         for first, last in facts.layout.slices.values():
-            whole = facts.counts[first:last]
-            counts[:, first:last] = rng.multinomial(requests, whole / whole.sum())
+            end = last + len(COUNTERS) - 2  # below and above count what is in a bin too
+            whole = facts.counts[first:end]
+            counts[:, first:end] = rng.multinomial(requests, whole / whole.sum())
     return Spans(start, seconds, requests, latencies(rng, requests), counts)
 
 

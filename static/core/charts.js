@@ -134,7 +134,10 @@ async function readFigure(figure) {
     ?? (figure.dataset.chartUrl ? null : figure.nextElementSibling?.matches('script[type="application/json"]') && figure.nextElementSibling);
   if (!figure.dataset.chartUrl) return inline ? JSON.parse(inline.textContent) : null;
   const answer = await fetch(figure.dataset.chartUrl, { headers: { Accept: "application/json" }, credentials: "same-origin" });
-  if (!answer.ok) throw new Error(`The chart's figures could not be read (${answer.status}).`);
+  if (!answer.ok) {
+    const told = await answer.json().catch(() => null);
+    throw new Error(told?.message ? `${told.message}.` : `The chart's figures could not be read (${answer.status}).`);
+  }
   return answer.json();
 }
 

@@ -12,6 +12,7 @@ from pytest_django import Settings
 
 from apps.audit.models import Event
 from apps.explorer import results, runner, selectors, services
+from apps.explorer.forms import condition
 from apps.explorer.models import Search
 from apps.explorer.question import SearchRefused
 from apps.jobs import services as jobs
@@ -152,6 +153,20 @@ def test_versions_with_other_columns_are_searched_together(
     table = pq.read_table(results.folder() / whole.result_path)
     by_id = {row["id"]: row["in.distance"] for row in table.to_pylist()}
     assert by_id == {"number": "7.0", "text": "far", "other": None}
+
+
+def test_numbers_are_found_beside_a_text_in_their_column(
+    endpoint: Endpoint, cast: Cast, now: datetime
+) -> None:
+    """Without a signature one wrong request makes its file's column one of text."""
+    put(endpoint, asked(9.0, id="nine"), asked("far", id="text"), asked(100.0, id="hundred"))
+    collect(now)
+
+    assert ids(find(endpoint, cast, now, question(("in.distance", "gt", 50)))) == ["hundred"]
+    assert ids(find(endpoint, cast, now, question(("in.distance", "between", [8, 99])))) == ["nine"]
+    assert ids(find(endpoint, cast, now, question(("in.distance", "eq", "far")))) == ["text"]
+    form = condition("in.distance", "gt", "50", {"in.distance": "text"})
+    assert (form.value, condition("in.x", "gt", "b", {"in.x": "text"}).value) == (50.0, "b")
 
 
 def test_names_that_differ_in_capitals_are_two_columns(

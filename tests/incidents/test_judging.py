@@ -246,6 +246,8 @@ def test_data_quality_of_columns() -> None:
     assert (name, missing.verdict, missing.value) == ("distance", Verdict.WRONG, 0.2)
     assert missing.words == "distance: 20 % missing over 1,000 rows, 1 % in the reference"
     assert right.verdict is Verdict.RIGHT
+    assert missing.smallest == pytest.approx(0.03)
+    assert right.smallest_words == "2 % missing"
     _, (_, out) = judging.columns(rule("out_of_range"), found, UNTIL)
     assert (out.verdict, out.value) == (Verdict.WRONG, 0.03)
     own = judging.columns(rule("missing", at_least=0.25), found, UNTIL)

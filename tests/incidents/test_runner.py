@@ -95,8 +95,10 @@ def test_too_few_requests_neither_fire_nor_clear(built: Stage) -> None:
 
 
 def test_an_endpoint_that_nobody_asked_opens_nothing(built: Stage) -> None:
-    for _ in range(3):
-        assert built.minute(requests=0) == []
+    assert built.minute(requests=0) == []
+    assert Round.objects.get().due_at == built.now + timedelta(minutes=5, seconds=30)
+    built.now += timedelta(minutes=10)
+    assert built.minute(requests=0) == []
     assert Watch.objects.get().state == "waiting"
 
 

@@ -103,13 +103,18 @@ def test_a_distribution_shows_shares_of_each_sides_own_rows() -> None:
 def test_every_mark_is_a_line_and_the_last_ones_have_words() -> None:
     chart = requests.traffic([series(1, 1)])
     marks = [Mark(NOW + timedelta(seconds=s), f"v2 {s} %") for s in range(MOST_WORDS + 3)]
-    layout = marked(chart, marks)["figure"]["layout"]
+    span = (NOW - timedelta(minutes=1), NOW + timedelta(minutes=1))
+    layout = marked(chart, marks, *span)["figure"]["layout"]
+    assert layout["xaxis"]["range"] == ["2030-01-01T11:59:00+00:00", "2030-01-01T12:01:00+00:00"]
+    assert {note["xanchor"] for note in layout["annotations"]} == {"left"}
+    late = marked(requests.traffic([]), marks[-1:], NOW - timedelta(hours=1), NOW)
+    assert late["figure"]["layout"]["annotations"][0]["xanchor"] == "right"
     assert len(layout["shapes"]) == MOST_WORDS + 3
     assert [note["text"] for note in layout["annotations"]] == [
         mark.words for mark in marks[-MOST_WORDS:]
     ]
     bars = features.distribution(["a"], [1], [1])
-    assert "shapes" not in marked(bars, marks)["figure"]["layout"]
+    assert "shapes" not in marked(bars, marks, *span)["figure"]["layout"]
 
 
 def test_steps_are_joined_until_they_hold_rows_enough() -> None:
@@ -211,7 +216,9 @@ QUIET = Share(0.0, 0.0, State.QUIET)
 
 def column(label: str, state: State = State.QUIET, **shares: Share) -> ColumnDrift:
     signals = dict.fromkeys(headline.SIGNALS, QUIET) | shares
-    figures: dict[str, Any] = {"label": label, "state": state, **signals}
+    figures: dict[str, Any] = {
+        "label": label, "state": state, "reference_rows": 20_000, **signals,
+    }  # fmt: skip
     return cast(ColumnDrift, type("Column", (), figures)())
 
 
@@ -241,6 +248,13 @@ def test_too_few_rows_are_neither_quiet_nor_drifted() -> None:
     found = told(column("a", State.NOT_ENOUGH_DATA), rows=213)
     assert found.state == "not_enough_data"
     assert found.text == "Not enough data: 213 rows in 24 h, 500 needed"
+
+
+def test_a_window_before_without_rows_is_nothing_to_compare_with() -> None:
+    one = cast(Any, column("a", State.NOT_ENOUGH_DATA))
+    one.__class__.reference_rows = 0
+    found = headline.of_columns([one], 12_300, "24 h", "the window before")
+    assert found.text == "Nothing to compare with: the window before has 0 rows, 500 needed"
 
 
 def test_values_that_are_not_sound_are_told_though_nothing_drifted() -> None:

@@ -41,8 +41,8 @@ def one(
         (0, 9000, None, None, 0.08, State.NOT_ENOUGH_DATA),
         (500, 500, 0.079, 0.0, 0.08, State.QUIET),
         (500, 500, 0.08, 0.0, 0.08, State.DRIFTED),
-        (500, 500, 0.19, 0.0000999, 0.08, State.DRIFTED),
-        (500, 500, 0.19, 0.0001, 0.08, State.QUIET),
+        (500, 500, 0.19, 0.0000499, 0.08, State.DRIFTED),
+        (500, 500, 0.19, 0.00005, 0.08, State.QUIET),
         (500, 500, 0.2, 0.0, 0.08, State.CRITICAL),
         (500, 500, 0.3, 0.0, 0.31, State.QUIET),
         (500, 500, 0.31, 0.0, 0.31, State.CRITICAL),
@@ -171,8 +171,8 @@ def test_what_drifted_stands_first_and_then_what_matters() -> None:
 
 def test_the_smallest_that_could_have_been_found() -> None:
     seen = Distance("in.x", 100_000, 500, 0.0, 0.0, 0.0, 1.0)
-    # chi2(49) passes 0.001/30 at 98.7353: 49.7353 above its mean, times (1/n + 1/m) / (8 ln 2)
-    assert smallest(seen, 0.08, 30, 50) == pytest.approx(0.1342681, abs=1e-7)
+    # chi2(49) passes 0.0005/30 at 101.2756: 52.2756 above its mean, times (1/n + 1/m) / (8 ln 2)
+    assert smallest(seen, 0.08, 30, 50) == pytest.approx(0.1376543, abs=1e-7)
     assert smallest(seen, 0.2, 30, 50) == 0.2
     few = Distance("in.x", 100_000, 499, 0.0, 0.0, 0.0, 1.0)
     assert smallest(few, 0.08, 30, 50) is None

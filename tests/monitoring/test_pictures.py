@@ -111,6 +111,6 @@ def test_what_our_charts_make_is_drawn_with_their_marks() -> None:
     )
     plain = pictures.png(chart["figure"])
     assert share_of(plain, "series-0") > 0.0005
-    chart = marked(chart, [Mark(at[1], "v2 5 %"), Mark(at[2], "v2 25 %")])
+    chart = marked(chart, [Mark(at[1], "v2 5 %"), Mark(at[2], "v2 25 %")], at[0], at[3])
     assert len(chart["figure"]["layout"]["annotations"]) == 2
     assert pictures.png(chart["figure"]) != plain

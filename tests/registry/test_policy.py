@@ -246,6 +246,7 @@ def test_it_is_completed_with_defaults() -> None:
                     },
                     "sticky_cookie": False,
                 },
+                "monitors": {"defaults": True, "rules": []},
             }
         },
     }

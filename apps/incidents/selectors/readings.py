@@ -16,10 +16,10 @@ from apps.baselines import selectors as baselines
 from apps.core.templatetags.formats import format_duration
 from apps.incidents import judging
 from apps.incidents.lifecycle import Reading
+from apps.monitoring import histogram
 from apps.monitoring.models import Rollup
 from apps.monitoring.selectors import drift
 from apps.monitoring.selectors import requests as monitoring
-from apps.monitoring.sums import Sums
 from apps.quality import selectors as quality
 from apps.registry import selectors as registry
 from apps.registry.monitors_policy import COLUMNS, LATENCIES, Monitors, Rule, monitors_of
@@ -31,6 +31,7 @@ SETTLE = timedelta(seconds=30)  # until what the gateway wrote of a window has b
 DAY = timedelta(days=1)
 AROUND = timedelta(hours=1)  # of the same time a day before: "the same hours"
 GAP_WIDTH_SECONDS = 300  # of the spans in which silences are looked for
+Totals = Mapping[int, Any]  # revision -> what monitoring.totals summed of it
 MAIN = {"binary": "roc_auc", "multiclass": "accuracy", "regression": "r2"}
 
 
@@ -59,8 +60,8 @@ class Look:
             self.kept[key] = ask()
         return self.kept[key]
 
-    def totals(self, since: datetime, until: datetime) -> dict[int, Sums]:
-        found: dict[int, Sums] = self.once(
+    def totals(self, since: datetime, until: datetime) -> Totals:
+        found: Totals = self.once(
             ("totals", since, until), lambda: monitoring.totals(self.endpoint, since, until)
         )
         return found
@@ -111,7 +112,7 @@ def _of(look: Look, rule: Rule, until: datetime) -> list[Found]:
         return [Found(rule, None, judging.unknown(words, until), fires=False)]
 
 
-def _answered(look: Look, rule: Rule, until: datetime) -> dict[int, Sums]:
+def _answered(look: Look, rule: Rule, until: datetime) -> Totals:
     """What callers got in the window; nothing is asked where nobody asked the endpoint."""
     since = until - timedelta(seconds=rule.window)
     if look.last_at is None or look.last_at + timedelta(days=1) < since:
@@ -123,29 +124,28 @@ def _shares(look: Look, rule: Rule, until: datetime) -> Iterator[Found]:
     field_of = {"errors": "server_errors", "rejected": "client_errors"}[rule.metric]
     sums = _answered(look, rule, until)
     for revision in look.revisions:
-        one = sums.get(revision.pk, Sums())
-        reading = judging.share(rule, getattr(one, field_of), one.requests, until)
+        one = sums.get(revision.pk)
+        failed, requests = (getattr(one, field_of), one.requests) if one else (0, 0)
+        reading = judging.share(rule, failed, requests, until)
         yield Found(rule, revision, reading)
 
 
 def _latency(look: Look, rule: Rule, until: datetime) -> Iterator[Found]:
     sums = _answered(look, rule, until)
     for revision in look.revisions:
-        one = sums.get(revision.pk, Sums())
+        one = sums.get(revision.pk)
+        bins = one.bins if one else histogram.empty()
         before = None
-        if rule.times_previous is not None and one.latency_count >= rule.enough:
+        if rule.times_previous is not None and bins.sum() >= rule.enough:
             before = _day_before(look, rule, until)
-        yield Found(rule, revision, judging.latency(rule, one.bins, before, until))
+        yield Found(rule, revision, judging.latency(rule, bins, before, until))
 
 
 def _day_before(look: Look, rule: Rule, until: datetime) -> Any:
     """Latencies of all callers around the same time a day before, whichever revision answered."""
     since = until - timedelta(seconds=rule.window)
     sums = look.totals(since - DAY - AROUND, until - DAY + AROUND)
-    total = Sums()
-    for one in sums.values():
-        total.add(one)
-    return total.bins
+    return histogram.merge(*(one.bins for one in sums.values()))
 
 
 def _freshness(look: Look, rule: Rule, until: datetime) -> Iterator[Found]:

@@ -128,15 +128,24 @@ def over_time(
     }
 
 
-def marked(chart: Json, marks: Sequence[Mark]) -> Json:
-    """It draws what happened as thin upright lines; the last few with their words."""
+def marked(chart: Json, marks: Sequence[Mark], since: datetime, until: datetime) -> Json:
+    """It draws what happened as thin upright lines; the last few with their words.
+
+    The axis shows the whole window: words at its edge would otherwise widen it into the future.
+    """
     layout = chart["figure"]["layout"]
-    if not marks or layout["xaxis"].get("type") != "date":
+    if layout["xaxis"].get("type") != "date":
+        return chart
+    layout["xaxis"]["range"] = [since.isoformat(), until.isoformat()]
+    if not marks:
         return chart
     layout["shapes"] = [*layout.get("shapes", []), *(_upright(mark) for mark in marks)]
     layout["annotations"] = [
         *layout.get("annotations", []),
-        *(_words(mark, place) for place, mark in enumerate(marks[-MOST_WORDS:])),
+        *(
+            _words(mark, place, is_late=mark.at > since + 0.75 * (until - since))
+            for place, mark in enumerate(marks[-MOST_WORDS:])
+        ),
     ]
     return chart
 
@@ -153,14 +162,14 @@ def _upright(mark: Mark) -> Json:
     }
 
 
-def _words(mark: Mark, place: int) -> Json:
+def _words(mark: Mark, place: int, *, is_late: bool) -> Json:
     return {
         "x": mark.at.isoformat(),
         "yref": "paper",
         # Neighbours stand at two heights: steps of a rollout follow each other within minutes.
         "y": 1 - 0.07 * (place % 3),
         "text": mark.words,
-        "xanchor": "left",
+        "xanchor": "right" if is_late else "left",
         "yanchor": "top",
         "showarrow": False,
         "font": {"color": "var(--muted)", "size": 11},

@@ -64,7 +64,8 @@ def of(endpoint: Endpoint, kind: str, asked: Asked) -> Json:
     step that is too short for the span.
     """
     chart = KINDS[kind](endpoint, asked)
-    return marked(chart, marks(endpoint, asked.since, asked.until))
+    happened = marks(endpoint, asked.since, asked.until)
+    return marked(chart, happened, asked.since, asked.until)
 
 
 def marks(endpoint: Endpoint, since: datetime, until: datetime) -> list[Mark]:
@@ -84,7 +85,8 @@ def _mark(event: Event) -> Mark:
     if event.verb == "traffic.changed":
         weights = event.evidence.get("weights") or {}
         return Mark(event.at, _share(weights), event.url, "current", event.reason)
-    words = f"{event.object_label} {verb}"
+    # Its label says where, which this page does as well.
+    words = f"{event.object_label.partition(' of ')[0]} {verb}"
     state = "open" if verb == "opened" else "resolved"
     return Mark(event.at, words, event.url, state, event.reason)
 

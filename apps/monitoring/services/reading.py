@@ -79,11 +79,12 @@ class Reader:
         if self._pool is not None and self._clock() - self._used_at >= POOL_IDLE_SECONDS:
             self.close()
 
-    def close(self) -> None:
+    def close(self, *, wait: bool = False) -> None:
+        """It ends the other processes, and waits for their end when it is told to."""
         pool, self._pool = self._pool, None
         self._ahead.clear()
         if pool is not None:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(wait=wait, cancel_futures=True)
 
     def _awaited(self, one: Found) -> Contents | None:
         future = self._ahead.pop(one, None)
