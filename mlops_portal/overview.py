@@ -125,7 +125,7 @@ def of(user: User, now: datetime, asked: Mapping[str, str] | None = None) -> Ove
     traffic = _traffic(teams, now)
     rows = _rows(teams, by_endpoint, traffic)
     return Overview(
-        needs=(*_incidents(user), *_approvals(user), *_troubles(rollouts)),
+        needs=(*_incidents(user, teams), *_approvals(user), *_troubles(rollouts)),
         moving=tuple(
             Moving(rollout, _parts(rollout), traffic.get(rollout.endpoint_id, Traffic()))
             for rollout in by_endpoint.values()
@@ -172,10 +172,12 @@ def _approvals(user: User) -> list[Need]:
     ]
 
 
-def _incidents(user: User) -> list[Need]:
+def _incidents(user: User, teams: list[int]) -> list[Need]:
     """What nobody is on yet, and what is the reader's own; critical ones first."""
     mine = Q(state=State.OPEN) | Q(assignee=user)
-    found = incidents.unresolved(user).filter(mine).order_by("severity", "-pk")
+    rows = Incident.objects.filter(mine, endpoint__model__team__in=teams)
+    rows = rows.filter(state__in=incidents.UNRESOLVED)
+    found = incidents.with_relations(rows).order_by("severity", "-pk")
     return [
         Need(
             incident.state,

@@ -5,13 +5,11 @@ is no value (nothing, another type, infinity) has counters of its own beside the
 """
 
 import heapq
-import struct
 from base64 import b64decode, b64encode
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
-from hashlib import blake2b
 from itertools import pairwise
 from typing import Any
 
@@ -20,7 +18,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from apps.baselines.meaning import OUTPUT, Meaning, numbers, output_names, read
+from apps.baselines.meaning import OUTPUT as OUTPUT
+from apps.baselines.meaning import Meaning, numbers, output_names, read
+from apps.baselines.texts import hashed, named, texts
 
 INPUT = "in."
 SCORE = "score"  # the column that is made of the outputs: monitoring estimates quality from it
@@ -34,8 +34,6 @@ TIMES_EACH = 5  # seen fewer times, twenty different numbers are not all that th
 MOST_TEXTS = 49
 MOST_KNOWN = 20_000
 SCORE_BINS = 50
-LONGEST_TEXT = 200  # kept as it is
-MOST_HASHED = 16_384  # characters; files of rows may hold no more of a long text
 FEW_EDGES = 64  # as many comparisons are faster than searching
 
 Counts = npt.NDArray[np.int64]
@@ -304,7 +302,7 @@ class _Rows:
         codes = pc.fill_null(words.indices, -1).to_numpy(zero_copy_only=False)
         return {
             INPUT + word: np.unique(parents[codes == code])
-            for code, word in enumerate(_texts(words.dictionary))
+            for code, word in enumerate(texts(words.dictionary))
         }
 
     def spread(self, codes: Codes, bins: int) -> Counts:
@@ -406,12 +404,12 @@ def _code_texts(column: Column, values: pa.ChunkedArray) -> Codes:
 
 def _bins_of(column: Column, words: pa.Array) -> list[int]:
     frequent = {value: place for place, value in enumerate(column.values)}
-    keys = [_key(text) for text in _texts(words)]
+    keys = [named(text) for text in texts(words)]
     found = [frequent.get(key, column.bins - 2) for key in keys]
     if column.known is None:
         return found
     rare = [place for place, bin_ in enumerate(found) if bin_ == column.bins - 2]
-    hashes = np.array([_hash(keys[place]) for place in rare], dtype=_HASHES)
+    hashes = np.array([hashed(keys[place]) for place in rare], dtype=_HASHES)
     fresh = ~np.isin(hashes, column.known_hashes)
     for place in np.array(rare, dtype=np.int64)[fresh].tolist():
         found[place] = column.bins - 1
@@ -450,11 +448,11 @@ def _fit_numbers(name: str, role: Role, found: npt.NDArray[np.float64]) -> Colum
 def _fit_texts(name: str, role: Role, values: pa.ChunkedArray) -> Column:
     pairs = pc.value_counts(values.drop_null())
     times: dict[str, int] = {}
-    for text, count in zip(_texts(pairs.field(0)), pairs.field(1).to_pylist(), strict=True):
-        times[_key(text)] = times.get(_key(text), 0) + count
+    for text, count in zip(texts(pairs.field(0)), pairs.field(1).to_pylist(), strict=True):
+        times[named(text)] = times.get(named(text), 0) + count
     frequent = tuple(heapq.nsmallest(MOST_TEXTS, times, key=lambda key: (-times[key], key)))
     rest = [] if len(times) > MOST_KNOWN + len(frequent) else sorted(set(times) - {*frequent})
-    hashes = np.sort(np.array([_hash(key) for key in rest], dtype=_HASHES))
+    hashes = np.sort(np.array([hashed(key) for key in rest], dtype=_HASHES))
     too_many = len(times) > MOST_KNOWN + len(frequent)
     once = sum(count == 1 for count in times.values())
     return Column(
@@ -493,26 +491,6 @@ def _fits(column: Column, kind: pa.DataType) -> bool:
     return bool(pa.types.is_float64(kind))
 
 
-def _texts(words: pa.Array) -> Iterator[str]:
-    """The texts of an array, whatever bytes a file holds for them."""
-    for content in words.cast(pa.large_binary()).to_pylist():
-        yield "" if content is None else content.decode("utf-8", "replace")
-
-
-def _key(text: str) -> str:
-    """A text as bins name it: PostgreSQL's JSON takes no NUL, and 1 MB is no name."""
-    if len(text) <= LONGEST_TEXT and "\0" not in text:
-        return text
-    start = text[: LONGEST_TEXT // 2].replace("\0", "�")
-    return f"{start}… {_hash(text[:MOST_HASHED]):016x}"
-
-
-def _hash(text: str) -> int:
-    """A hash that is the same in every process and every year."""
-    [found] = struct.unpack("<Q", blake2b(text.encode(), digest_size=8).digest())
-    return int(found)
-
-
 def _short(value: float | str) -> str:
     return value if isinstance(value, str) else f"{value:g}"
 
@@ -530,9 +508,3 @@ def _spans(edges: Sequence[float]) -> list[str]:
 def _score_spans() -> list[str]:
     spans = [f"{place / SCORE_BINS:.2f}–{(place + 1) / SCORE_BINS:.2f}" for place in range(50)]
     return [f"{word} {span}" for word in ("other class", "positive") for span in spans]
-
-
-__all__ = [
-    "COUNTERS", "OUTPUT", "Column", "Counts", "Kind", "Layout", "Role", "fit", "pack32", "pack64",
-    "score_bins", "unpack32", "unpack64",
-]  # fmt: skip

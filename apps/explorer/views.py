@@ -137,7 +137,7 @@ def _table(request: HttpRequest, search: Search) -> dict[str, Any]:
         "offered": [(name, name in shown) for name in features[:MOST_OFFERED]],
         "kept": [(key, value) for key, values in request.GET.lists() for value in values
                  if key not in ("show", "page")],
-        "lines": [(row, [row[name] for name in shown]) for row in page.object_list],
+        "lines": [(row, [(name, row[name]) for name in shown]) for row in page.object_list],
     }  # fmt: skip
 
 

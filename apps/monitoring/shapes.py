@@ -84,6 +84,8 @@ def _places(name: str | None, width: int) -> list[str]:
 
 
 _PARTS = itemgetter("name", "shape", "data")
+_FIRST = itemgetter(0)
+_CONTAINERS = frozenset({list, dict})
 
 
 @dataclass(slots=True)
@@ -205,7 +207,7 @@ def _same_length(inputs: Any) -> Shape | None:
         names, shapes, data = zip(*map(_PARTS, inputs), strict=True)
         shape = shapes[0]
         (rows,) = shape if len(shape) == 1 or shape[1:] != [1] else shape[:1]
-        nested = {type(values[0]) for values in data} & {list, dict}
+        nested = _CONTAINERS.intersection(map(type, map(_FIRST, data)))
     except (KeyError, TypeError, IndexError, ValueError):
         return None
     if (

@@ -18,7 +18,6 @@ from django.views.decorators.http import require_POST, require_safe
 from apps.accounts.models import User
 from apps.accounts.selectors import may, require
 from apps.baselines import selectors as baselines
-from apps.baselines.layout import OUTPUT
 from apps.baselines.lifecycle import State
 from apps.core.errors import Refused
 from apps.core.templatetags import formats
@@ -26,6 +25,7 @@ from apps.monitoring import headline, minis, shown, spans
 from apps.monitoring.conditions import FIXED
 from apps.monitoring.forms import OPS, ChoiceForm, Chosen, SliceForm
 from apps.monitoring.models import Slice
+from apps.monitoring.rows import OUTPUT
 from apps.monitoring.selectors import charts, drift, health
 from apps.monitoring.selectors import slices as slice_selectors
 from apps.monitoring.selectors.drift import Drift

@@ -6,9 +6,10 @@ import json
 import sys
 import time
 from datetime import datetime
-from pathlib import Path
 
 import django
+
+from benchmarks.monitoring.memory import peak_mb
 
 
 def main(revision: str, since: str, until: str, times: str) -> None:
@@ -24,14 +25,7 @@ def main(revision: str, since: str, until: str, times: str) -> None:
         start = time.perf_counter()
         drift.of(row, datetime.fromisoformat(since), datetime.fromisoformat(until))
         taken.append(time.perf_counter() - start)
-    print(json.dumps({"seconds": median(taken[1:]), "peak_mb": _peak_mb()}))
-
-
-def _peak_mb() -> float:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) / 1024
-    return 0.0
+    print(json.dumps({"seconds": median(taken[1:]), "peak_mb": peak_mb()}))
 
 
 if __name__ == "__main__":

@@ -153,7 +153,11 @@ class Bench:
 
     def ingest(self) -> None:
         """It takes predictions from the spool to committed files and sums."""
-        rates = ingest.run(self.length.ingested)["predictions_per_second"]
+        try:
+            rates = ingest.run(self.length.ingested)["predictions_per_second"]
+        except (AssertionError, TimeoutError) as error:  # counted wrongly, or not at all
+            self.miss("ingest", str(error))
+            return
         self.figures.ingested = dict(rates)
         for shape, rate in self.figures.ingested.items():
             say(f"{shape}: {rate:,.0f} predictions/s")

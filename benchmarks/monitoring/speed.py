@@ -82,12 +82,14 @@ def drift_of(question: str, window: Window, times: int) -> Timed:
 
 
 def alone(window: Window, predictions: int, times: int) -> Drift:
-    """It asks for the drift in a process of its own, to see its memory."""
+    """It asks for the drift in a process of its own, to see its memory. Raises: RuntimeError."""
     line = [sys.executable, "-m", "benchmarks.monitoring.alone", str(window.revision.pk)]
     line += [window.since.isoformat(), window.until.isoformat(), str(times)]
     done = subprocess.run(
-        line, cwd=ROOT, env=os.environ, capture_output=True, text=True, check=True
+        line, cwd=ROOT, env=os.environ, capture_output=True, text=True, check=False
     )
+    if done.returncode:
+        raise RuntimeError(done.stderr[-2000:])
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return Drift(OURS, predictions, found["seconds"], 0.0, found["peak_mb"])
 

@@ -1,15 +1,18 @@
 """What people do with an incident: each verb once, with its event, or a refusal with no change."""
 
 from datetime import datetime, timedelta
+from threading import Thread
 from typing import Any
 
 import pytest
+from django.db import OperationalError, connection, transaction
 
 from apps.audit.models import Event
-from apps.incidents.models import Alert, Incident, Watch
+from apps.incidents.models import Alert, Incident, Round, Watch
 from apps.incidents.services import handling
 from apps.incidents.services.handling import IncidentRefused
 from apps.notifications.models import Delivery
+from tests import people
 from tests.factories.incidents import AlertFactory, IncidentFactory
 from tests.incidents.stage import stage
 from tests.people import Cast
@@ -120,3 +123,33 @@ def test_notes_are_kept_and_say_something(incident: Incident, cast: Cast, now: d
     with pytest.raises(IncidentRefused):
         handling.note(incident=incident, text="  ", actor=cast.owner, now=now)
     assert [note.text for note in incident.notes.all()] == ["The table moved"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_round_that_settles_is_waited_for(now: datetime) -> None:
+    """Or its older view of the monitor would be written over what the person decided."""
+    cast = people.cast()
+    built = stage(cast, now)
+    found = IncidentFactory.create(endpoint=built.endpoint, served=built.stable)
+    AlertFactory.create(incident=found)
+    Round.objects.create(endpoint=built.endpoint)
+    order: list[str] = []
+
+    def resolve() -> None:
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute("set lock_timeout = '50ms'")
+            with pytest.raises(OperationalError, match="lock timeout"):
+                handling.resolve(incident=found, actor=cast.operator, now=now)
+            order.append("refused")
+        finally:
+            connection.close()
+
+    with transaction.atomic():
+        Round.objects.select_for_update().get()
+        thread = Thread(target=resolve)
+        thread.start()
+        thread.join()
+    assert order == ["refused"]
+    handling.resolve(incident=found, actor=cast.operator, now=now)
+    assert Watch.objects.get().state == "held"

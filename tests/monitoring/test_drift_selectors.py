@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from pytest_django import DjangoAssertNumQueries
 
-from apps.baselines.layout import Role, fit, pack64
+from apps.baselines.layout import Layout, Role, fit, pack64
 from apps.baselines.models import Baseline
 from apps.monitoring.drift import State
 from apps.monitoring.models import Slice, Tally
@@ -181,3 +181,18 @@ def test_the_queries_do_not_grow_with_the_rows(
     with django_assert_num_queries(2):  # the baseline in force, and the tallies
         found = drift.of(revision, NOW - 2 * HOUR, NOW, now=NOW)
     assert found.rows == 10 * rows
+
+
+def test_a_layout_of_extremes_comes_back_from_the_database(baseline: Baseline) -> None:
+    table = pa.table(
+        {
+            "in.x": np.append(np.arange(99.0), 1e300),
+            "in.y": [5e-324, 1e300] * 50,
+            "in.word": ["x\0y", "a" * 1000] * 50,
+        }
+    )
+    layout = fit(table, dict.fromkeys(table.column_names, Role.INPUT), None)
+    Baseline.objects.filter(pk=baseline.pk).update(layout=layout.as_json())
+    baseline.refresh_from_db()
+    assert Layout.from_json(baseline.layout) == layout
+    assert (Layout.from_json(baseline.layout).count(table) == layout.count(table)).all()

@@ -103,7 +103,7 @@ def test_home_asks_a_fixed_number_of_queries(built: Stage, cast: Cast, now: date
     ModelFactory.create(name="unserved", team=cast.team)
     with CaptureQueriesContext(connection) as asked:
         seen = overview.of(cast.approver, now)
-    assert len(asked) == 9
+    assert len(asked) == 10
     assert [row.model.name for row in seen.rows] == ["flight-delay", "unserved"]
 
 

@@ -29,10 +29,6 @@ def visible_to(user: Caller) -> QuerySet[Incident]:
     return with_relations(Incident.objects.filter(endpoint__model__team__in=teams_of(user)))
 
 
-def unresolved(user: Caller) -> QuerySet[Incident]:
-    return visible_to(user).filter(state__in=UNRESOLVED)
-
-
 def open_count(user: Caller) -> int:
     """How many incidents of the user's teams wait for an end: the number in the navigation."""
     found = Incident.objects.filter(endpoint__model__team__in=teams_of(user))

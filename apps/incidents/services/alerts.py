@@ -52,7 +52,8 @@ def settle(
 
     `rules` and `revisions`: those that are watched now; what fires for any other one ends.
     """
-    # Two rounds of one endpoint, should a lease run out, must not open two incidents of one cause.
+    # Two rounds of one endpoint, should a lease run out, must not open two incidents of one cause,
+    # nor may what a person decides meanwhile be written over: verbs hold the same row.
     Round.objects.select_for_update().filter(endpoint=endpoint).first()
     kept = {_key(watch): watch for watch in Watch.objects.filter(endpoint=endpoint)}
     touched: dict[Key, Watch] = {}

@@ -13,7 +13,7 @@ from apps.core.errors import Refused
 from apps.core.templatetags.formats import format_instant
 from apps.incidents import mails
 from apps.incidents.lifecycle import State, WatchState
-from apps.incidents.models import Alert, Incident, IncidentNote, Watch
+from apps.incidents.models import Alert, Incident, IncidentNote, Round, Watch
 from apps.incidents.selectors import incidents as selectors
 
 LONGEST_MUTE = timedelta(days=31)
@@ -140,8 +140,9 @@ def note(*, incident: Incident, text: str, actor: User, now: datetime) -> Incide
 
 def _current(incident: Incident, revision: int | None) -> Incident:
     """It holds the row. Raises: IncidentRefused when it is not the one that the caller knew."""
-    rows = Incident.objects.select_for_update().filter(pk=incident.pk)
-    rows.get()
+    # First what a round holds while it settles: else it would write over what is written here.
+    Round.objects.select_for_update().filter(endpoint=incident.endpoint_id).first()
+    Incident.objects.select_for_update().get(pk=incident.pk)
     held = selectors.with_relations(Incident.objects.all()).get(pk=incident.pk)
     if revision is not None and held.revision != revision:
         raise IncidentRefused(

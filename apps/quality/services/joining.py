@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from django.db import connection, transaction
-from django.db.models import BooleanField, ExpressionWrapper, Q
+from django.db.models import BooleanField, ExpressionWrapper, Q, QuerySet
 
 from apps.accounts.models import User
 from apps.accounts.selectors import may, teams_of
@@ -184,18 +184,21 @@ class _Batch:
 
     def _missing(self) -> set[int]:
         """The labels of predictions that have none yet: the others need no file."""
-        known = Labelled.objects.filter(
-            revision__in=list(self.revisions),
-            request_id__in=[sent.request_id for sent in self.batch],
-        ).values_list("request_id", "row")
+        known = self._labelled(self.batch).values_list("request_id", "row")
         return set(self.places.values()) - {self.places.get(key, -1) for key in known}
+
+    def _labelled(self, batch: Sequence[Sent], pk: int | None = None) -> QuerySet[Labelled]:
+        """The predictions of a batch that have a label, of all revisions or of one."""
+        rows = Labelled.objects.filter(revision__in=list(self.revisions) if pk is None else [pk])
+        # One parameter: as many as there are labels would take longer to write than to answer.
+        return rows.extra(
+            where=["request_id = any(%s)"], params=[[one.request_id for one in batch]]
+        )
 
     def _known(self) -> dict[int, list[Labelled]]:
         """What of the batch has a label already, by revision."""
-        rows = Labelled.objects.select_for_update().filter(
-            revision__in=list(self.revisions),
-            request_id__in=[sent.request_id for sent in self.batch],
-        )
+        again = [sent for sent in self.batch if sent.state != State.JOINED]
+        rows = self._labelled(again).select_for_update() if again else Labelled.objects.none()
         known: dict[int, list[Labelled]] = {}
         for row in rows.order_by("pk"):
             if (row.request_id, row.row) in self.places:
@@ -223,7 +226,7 @@ class _Batch:
                 if float(actual) != row.actual:
                     old.append((row, row.actual))
                 row.label, row.observed_at, row.actual = sent.label, sent.observed_at, actual
-        Labelled.objects.bulk_update(again, ["label", "observed_at", "actual"], batch_size=2_000)
+        _rewrite(again)
         if old:
             changed = [row for row, _ in old]
             out = _change(changed, [actual for _, actual in old], -1)
@@ -280,11 +283,8 @@ class _Batch:
     def _new(self, revision: Revision, table: pa.Table, rows: Rows) -> tuple[pa.Table, Rows]:
         """It leaves the rows that have no label yet: those that have one were corrected."""
         batch = [self.batch[place] for place in table["place"].to_pylist()]
-        known = set(
-            Labelled.objects.filter(
-                revision=revision, request_id__in=[sent.request_id for sent in batch]
-            ).values_list("request_id", "row", "shadow")
-        )
+        rows_known = self._labelled(batch, revision.pk)
+        known = set(rows_known.values_list("request_id", "row", "shadow"))
         shadow = table["shadow"].to_pylist()
         fresh = np.array(
             [(*sent.key, copy) not in known for sent, copy in zip(batch, shadow, strict=True)],
@@ -372,6 +372,25 @@ class _Batch:
             return State.UNKNOWN, "No such prediction was found", None
         reason = "Too few labels to tell what they are" if place in tried.untold else ""
         return State.WAITING, reason, self.now + min(max(age / 2, FIRST_PAUSE), LONGEST_PAUSE)
+
+
+def _rewrite(rows: Sequence[Labelled]) -> None:
+    """It writes the labels that took the place of others."""
+    if not rows:
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "update quality_labelled as kept set label = now.label,"
+            "   observed_at = now.observed_at, actual = now.actual"
+            " from unnest(%s::bigint[], %s::jsonb[], %s::timestamptz[], %s::float8[])"
+            "   as now(id, label, observed_at, actual) where kept.id = now.id",
+            [
+                [row.pk for row in rows],
+                [json.dumps(row.label) for row in rows],
+                [row.observed_at for row in rows],
+                [float(row.actual) for row in rows],
+            ],
+        )
 
 
 def wrong(meaning: Meaning, label: Label) -> str:

@@ -9,13 +9,13 @@ import json
 import sys
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from benchmarks.monitoring import truth
+from benchmarks.monitoring.memory import peak_mb
 
 Task = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -24,17 +24,6 @@ def main(tasks: Mapping[str, Task]) -> None:
     """It does the one task that is asked for."""
     answer = tasks[sys.argv[1]](json.loads(sys.argv[2]))
     print(json.dumps({**answer, "peak_mb": peak_mb()}))
-
-
-def peak_mb() -> float:
-    """It reads the most memory that this program had, in MiB.
-
-    From /proc: what getrusage says holds the size of the process that started this one.
-    """
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) / 1024
-    return 0.0
 
 
 def frame(table: truth.Table) -> pd.DataFrame:
