@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -153,6 +154,7 @@ class Bench:
 
     def ingest(self) -> None:
         """It takes predictions from the spool to committed files and sums."""
+        logging.getLogger("apps.monitoring").setLevel(logging.WARNING)  # it tells of each file
         try:
             rates = ingest.run(self.length.ingested)["predictions_per_second"]
         except (AssertionError, TimeoutError) as error:  # counted wrongly, or not at all

@@ -1,3 +1,5 @@
+from typing import Any
+
 from factory.django import DjangoModelFactory
 
 from apps.explorer.models import Replay, Search
@@ -5,7 +7,7 @@ from tests.factories.declared import LazyFunction, SelfAttribute, SubFactory
 from tests.factories.registry import NOON
 from tests.factories.serving import EndpointFactory, RevisionFactory
 
-QUESTION = {
+QUESTION: dict[str, Any] = {
     "since": "2030-01-01T00:00:00+00:00", "until": "2030-01-02T00:00:00+00:00", "revisions": [],
     "shadow": "no", "status": "", "latency_from_ms": None, "latency_to_ms": None,
     "request_id": "", "caller": "", "error": "", "conditions": [], "order": "newest",

@@ -190,3 +190,12 @@ def test_five_revisions_and_a_week_take_a_fixed_number_of_queries(
         SliceFactory.create(endpoint=endpoint)
     assert queries() == before
     assert before <= 35
+
+
+def test_the_pages_of_an_endpoint_are_linked_from_each(cast: Cast, endpoint: Endpoint) -> None:
+    overview = f"/endpoints/production/{endpoint.name}"
+    tab = f'<a href="{overview}/monitoring"'
+    assert f"{tab}>Monitoring</a>" in client_of(cast.viewer).get(overview).content.decode()
+    text = page(cast, endpoint)
+    assert f'{tab} aria-current="page">Monitoring</a>' in text
+    assert f'<a href="{overview}">Overview</a>' in text
