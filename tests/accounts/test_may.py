@@ -40,7 +40,12 @@ EXPECTED = {
     "rollout.steer": ("om", "write"),
     "endpoint.test": ("dom", "test"),
     "endpoint.configure": ("om", "write"),
+    "baseline.freeze": ("dom", "write"),
     "feedback.send": ("dom", "write"),
+    "incident.handle": ("daom", "write"),
+    "log.search": ("vdaom", "write"),
+    "log.replay": ("dom", "test"),
+    "slice.edit": ("dom", "write"),
     "mlflow.read": ("vdaom", "mlflow"),
     "mlflow.write": ("dom", "mlflow"),
 }
