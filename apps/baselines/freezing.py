@@ -17,7 +17,7 @@ from apps.baselines.layout import (
     fit,
     pack64,
 )
-from apps.baselines.meaning import Meaning, infer, read
+from apps.baselines.meaning import Form, Meaning, infer, read
 
 BLOCKS = 10
 
@@ -56,7 +56,7 @@ def freeze(
     answers = table.select([name for name in table.column_names if name.startswith(OUTPUT)])
     meaning = infer(answers, labels, positive_class) if answers.num_columns else None
     tick()
-    layout = fit(table, _roles(table), meaning)
+    layout = fit(table, _roles(table, meaning), meaning)
     tick()
     counted = layout.count(table, _blocks(table.num_rows), BLOCKS)
     tick()
@@ -69,8 +69,12 @@ def freeze(
     return Facts(layout, counted.sum(axis=0), natural, meaning, **found)
 
 
-def _roles(table: pa.Table) -> dict[str, Role]:
+def _roles(table: pa.Table, meaning: Meaning | None) -> dict[str, Role]:
     starts = {INPUT: Role.INPUT, OUTPUT: Role.OUTPUT}
+    if meaning is not None and meaning.form is Form.PROBABILITIES and meaning.has_score:
+        # Both columns of a binary model's probabilities say what the score says: counted three
+        # times, one change would be three alarms.
+        del starts[OUTPUT]
     return {
         name: role
         for start, role in starts.items()

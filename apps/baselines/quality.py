@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from sklearn import metrics as sk
-from sklearn.isotonic import IsotonicRegression
 
 from apps.baselines.meaning import Form, Meaning, Read, Task, label_of
 
@@ -54,6 +52,8 @@ def calibration(meaning: Meaning, read: Read, labels: Array) -> dict[str, Any]:
     known = (labels >= 0) & np.isfinite(read.score)
     if known.sum() < LEAST_LABELS:
         return {}
+    from sklearn.isotonic import IsotonicRegression  # 130 MB, which no other process needs
+
     places = np.minimum((read.score[known] * SCORE_BINS).astype(np.int64), SCORE_BINS - 1)
     rows = np.bincount(places, minlength=SCORE_BINS)
     positives = np.bincount(places, weights=labels[known] == meaning.positive, minlength=SCORE_BINS)
@@ -71,6 +71,8 @@ def _of_numbers(predicted: Array, labels: Array) -> dict[str, float]:
     known = np.isfinite(labels) & np.isfinite(predicted)
     if known.sum() < LEAST_LABELS:
         return {}
+    from sklearn import metrics as sk
+
     true, said = labels[known], predicted[known]
     with np.errstate(over="ignore", invalid="ignore"):  # of 1e300: left out by who calls
         return {
@@ -87,6 +89,8 @@ def _of_classes(meaning: Meaning, read: Read, labels: Array) -> dict[str, float]
     known = (labels >= 0) & (read.predicted >= 0)
     if known.sum() < LEAST_LABELS:
         return {}
+    from sklearn import metrics as sk
+
     true, said = labels[known], read.predicted[known]
     found = {"accuracy": sk.accuracy_score(true, said)}
     if meaning.task is Task.BINARY and meaning.positive >= 0:

@@ -54,4 +54,5 @@ def trend(
     if serves is not None and part is None and not shadow:
         estimate = selectors.estimated_series(serves, since, until, step, metric)
         lines += [estimate] if estimate else []
-    return charts.trend(metric, lines, selectors.reference_of(serves).get(metric))
+    reference = selectors.reference_of(serves).get(metric)
+    return charts.trend(metric, lines, reference, (since, until))

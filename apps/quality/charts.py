@@ -4,6 +4,7 @@ Colours are names of the page's tokens, as in monitoring's charts.
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from apps.core.templatetags.formats import revision_index
@@ -17,7 +18,12 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 
-def trend(metric: str, lines: "Sequence[Line]", reference: float | None = None) -> Json:
+def trend(
+    metric: str,
+    lines: "Sequence[Line]",
+    reference: float | None = None,
+    span: tuple[datetime, datetime] | None = None,
+) -> Json:
     """It shows a metric over time, a line a revision with its interval; estimates are dashed."""
     traces: list[Json] = []
     rows: list[list[Any]] = []
@@ -54,6 +60,8 @@ def trend(metric: str, lines: "Sequence[Line]", reference: float | None = None) 
     }
     if reference is not None and traces:
         layout["shapes"] = [_level(reference)]
+    if span is not None:  # of a single point no chart could tell how wide its axis is to be
+        layout["xaxis"]["range"] = [moment.isoformat() for moment in span]
     return {
         "figure": {"data": traces, "layout": layout},
         "table": {

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 
 from django import forms
+from django.http import QueryDict
 
 from apps.monitoring.models import Slice
 from apps.quality.metrics import LABELS
@@ -29,13 +30,14 @@ class ChoiceForm(forms.Form):
 
     def __init__(
         self,
-        given: object,
+        given: QueryDict,
         *,
         revisions: Iterable[Revision],
         slices: Iterable[Slice],
         columns: Iterable[str],
     ) -> None:
-        super().__init__(given)  # type: ignore[arg-type]
+        # Else the first window stands chosen while the usual one is shown.
+        super().__init__({"window": USUAL_WINDOW} | given.dict())
         numbers = ((str(one.number), f"{one.number} (v{one.version.number})") for one in revisions)
         self._choices("revision", "all", numbers)
         self._choices("slice", "everything", ((str(one.pk), one.name) for one in slices))

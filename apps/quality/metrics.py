@@ -216,15 +216,14 @@ def _auc(sums: Scores) -> Figure:
 
 
 def _ece(sums: Scores) -> Figure:
+    """How far shares are from scores, on the average over all rows.
+
+    Without an interval: drawn again it only grows, so that one would not hold the value itself.
+    """
+    cells = sums.cells.sum(axis=1)
     means = divided(sums.score_sums, sums.cells.sum(axis=(1, 2)), 0.0)
-
-    def compute(cells: Ints) -> Floats:
-        """How far shares are from scores, on the average over all rows."""
-        totals = cells.sum(axis=-1)
-        gaps: Floats = np.abs(cells[..., 1] - totals * means).sum(axis=-1) / totals.sum(axis=-1)
-        return gaps
-
-    return _drawn(sums.cells.sum(axis=1), compute, "")
+    gaps = np.abs(cells[..., 1] - cells.sum(axis=-1) * means)
+    return Figure(float(gaps.sum() / cells.sum()))
 
 
 def _mean(total: float, squares: float, n: int, least: float | None = 0.0) -> Figure:

@@ -157,10 +157,9 @@ class Bench:
         logging.getLogger("apps.monitoring").setLevel(logging.WARNING)  # it tells of each file
         try:
             rates = ingest.run(self.length.ingested)["predictions_per_second"]
-        except (AssertionError, TimeoutError) as error:  # counted wrongly, or not at all
-            self.miss("ingest", str(error))
-            return
-        self.figures.ingested = dict(rates)
+            self.figures.ingested = {shape: float(rate) for shape, rate in rates.items()}
+        except (AssertionError, TimeoutError, TypeError) as error:
+            self.miss("ingest", str(error))  # counted wrongly, or not at all
         for shape, rate in self.figures.ingested.items():
             say(f"{shape}: {rate:,.0f} predictions/s")
 
