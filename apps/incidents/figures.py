@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from apps.baselines import selectors as baselines
+from apps.baselines.layout import INPUT, SCORE_BINS, Kind
 from apps.core.templatetags.formats import revision_index
 from apps.incidents.models import Alert, Incident
 from apps.monitoring.selectors import requests as monitoring
@@ -15,16 +16,21 @@ from apps.serving.models import Revision
 Json = dict[str, Any]
 HOURS = 6
 STEP_SECONDS = 300
-MOST_BARS = 30
+MOST_BARS = 50
 
 
 def of(incident: Incident, alerts: Sequence[Alert], now: datetime) -> Json | None:
     """It draws the first alert that has something to draw; None where none has."""
-    for alert in alerts:
+    # An input tells more about the cause than what followed from it.
+    for alert in sorted(alerts, key=lambda one: not _is_input(one)):
         drawn = _of(incident, alert, incident.resolved_at or max(now, incident.opened_at))
         if drawn is not None:
             return drawn
     return None
+
+
+def _is_input(alert: Alert) -> bool:
+    return str(alert.evidence.get("column") or "").startswith(INPUT)
 
 
 def _of(incident: Incident, alert: Alert, until: datetime) -> Json | None:
@@ -51,11 +57,14 @@ def _bars(served: Revision, column: str, since: datetime, until: datetime) -> Js
     if not found or place is None:
         return None
     window = tallies.window(served.endpoint, baseline, since, until, revisions=[served])
-    start, stop = place
-    labels = list(found[0].labels())[:MOST_BARS]
+    before, now = (counts[place[0] : place[1]] for counts in (shape.counts, window.counts))
+    labels = list(found[0].labels())
+    if found[0].kind is Kind.SCORE:  # twice the same bins, by the class that was answered
+        labels = [f"{bin / SCORE_BINS:.2f}" for bin in range(SCORE_BINS)]
+        before, now = (counts.reshape(2, -1).sum(axis=0) for counts in (before, now))
     traces = [
-        _bar("Baseline", labels, shape.counts[start:stop], "var(--ink-soft)"),
-        _bar("Window", labels, window.counts[start:stop], _colour(served)),
+        _bar("Reference", labels[:MOST_BARS], before, "var(--line-strong)"),
+        _bar("Window", labels[:MOST_BARS], now, _colour(served)),
     ]
     return {
         "data": traces,

@@ -53,7 +53,7 @@ def test_drifted_columns_are_one_incident_and_one_mail_each(
     answer = (
         Client().get(f"/api/v1/incidents/{incident.pk}/chart", headers=bearer(cast.viewer)).json()
     )
-    assert [trace["name"] for trace in answer["data"]] == ["Baseline", "Window"]
+    assert [trace["name"] for trace in answer["data"]] == ["Reference", "Window"]
     assert answer["layout"]["xaxis"]["title"]["text"] == "distance"
     assert sum(answer["data"][1]["y"]) == pytest.approx(1)
 

@@ -262,8 +262,11 @@ def field_errors(form: BaseForm) -> dict[str, object]:
 
 @register.inclusion_tag("core/components/form_field.html")
 def form_field(field: BoundField) -> dict[str, object]:
-    """It shows a field with its label, help and errors beside it."""
-    return {"field": field}
+    """It shows a field with its label, help and errors beside it.
+
+    Where everything may be left out, as in a filter, nothing needs to say so.
+    """
+    return {"field": field, "tells": any(one.required for one in field.form.fields.values())}
 
 
 def _with_query(context: Context, **changes: object) -> str:
