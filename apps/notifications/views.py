@@ -1,3 +1,5 @@
+from base64 import b64encode
+
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.paginator import Paginator
@@ -31,7 +33,8 @@ def mail(request: HttpRequest, pk: int) -> HttpResponse:
     require(request.user, "view")
     assert isinstance(request.user, User)
     found = get_object_or_404(selectors.visible_to(request.user), pk=pk)
-    return render(request, "notifications/mail_page.html", {"mail": found})
+    picture = b64encode(bytes(found.picture)).decode() if found.picture else ""
+    return render(request, "notifications/mail_page.html", {"mail": found, "picture": picture})
 
 
 @login_required

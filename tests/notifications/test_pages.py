@@ -76,3 +76,12 @@ def test_a_kind_is_muted_and_heard_again(client: Client, ada: User) -> None:
     client.post("/mails/mute", {"kind": "promotion.waiting"})
     assert not Mute.objects.exists()
     assert Delivery.objects.count() == 1
+
+
+def test_the_picture_of_a_mail_stands_on_its_page(client: Client, ada: User) -> None:
+    plain = DeliveryFactory.create(user=ada)
+    shown = DeliveryFactory.create(user=ada, picture=b"\x89PNG")
+    client.force_login(ada)
+
+    assert '<img src="data:image/png;base64,iVBORw=="' in client.get(f"/mails/{shown.pk}").text
+    assert "data:image/png" not in client.get(f"/mails/{plain.pk}").text
