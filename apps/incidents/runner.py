@@ -64,10 +64,13 @@ def read(endpoint: Endpoint, now: datetime) -> datetime:
     rules = readings.monitors(endpoint).in_force
     revisions = readings.serving_revisions(endpoint)
     look = Look(endpoint, now, revisions)
-    found = list(readings.of(look, rules, _read_until(endpoint)))
-    alerts.settle(endpoint=endpoint, found=found, rules=rules, revisions=revisions, now=now)
+    before = _read_until(endpoint)
     is_idle = look.last_at is None or now - look.last_at > IDLE
-    return now + (SELDOM if is_idle else pause(rules))
+    if is_idle and before and now - max(before.values()) < SELDOM:
+        return now + OFTEN  # one question instead of all: its next request is not seen too late
+    found = list(readings.of(look, rules, before))
+    alerts.settle(endpoint=endpoint, found=found, rules=rules, revisions=revisions, now=now)
+    return now + (OFTEN if is_idle else pause(rules))
 
 
 def pause(rules: tuple[Rule, ...]) -> timedelta:

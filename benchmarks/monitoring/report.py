@@ -57,7 +57,7 @@ def document(
 
 
 def _judged(figures: Figures) -> str:
-    head = "{:10} {:>6}  {:10} {:>7} {:>8} {:>12}  {}"
+    head = "{:16} {:>6}  {:10} {:>7} {:>8} {:>12}  {}"
     lines = [head.format("case", "rows", "tool", "windows", "found", "false alarms", "false in")]
     ordered = [
         found

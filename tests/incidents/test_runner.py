@@ -96,10 +96,21 @@ def test_too_few_requests_neither_fire_nor_clear(built: Stage) -> None:
 
 def test_an_endpoint_that_nobody_asked_opens_nothing(built: Stage) -> None:
     assert built.minute(requests=0) == []
-    assert Round.objects.get().due_at == built.now + timedelta(minutes=5, seconds=30)
-    built.now += timedelta(minutes=10)
     assert built.minute(requests=0) == []
     assert Watch.objects.get().state == "waiting"
+
+
+def test_an_idle_endpoint_is_read_seldom_and_its_first_request_seen_soon(built: Stage) -> None:
+    """A round of five minutes told of a first broken hour's errors five minutes late."""
+    built.minute(requests=0)
+    read_at = Watch.objects.get().evaluated_at
+    assert Round.objects.get().due_at == built.now + timedelta(seconds=60)
+
+    built.minute(requests=0)
+    assert Watch.objects.get().evaluated_at == read_at  # only asked whether somebody came
+    built.minute(errors=20)
+    built.minute(errors=20)
+    assert [incident.title for incident in Incident.objects.all()] == ["Errors 10 % of v3"]
 
 
 def test_two_monitors_with_one_cause_are_one_incident(built: Stage) -> None:
