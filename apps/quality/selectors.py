@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from django.db import connection
-from django.db.models import Count, QuerySet, Sum
+from django.db.models import Count, Q, QuerySet, Sum
 from django.utils import timezone
 
 from apps.accounts.selectors import people_who_may
@@ -244,11 +244,11 @@ def lateness(endpoint: Endpoint, since: datetime, until: datetime) -> Lateness:
 def uncounted(endpoint: Endpoint) -> list[dict[str, Any]]:
     """The labels that count nowhere, by who sent them and why: named for this endpoint, or for any
     by people who may send to it."""
-    senders = people_who_may("feedback.send", endpoint)
+    senders = people_who_may("feedback.send", endpoint).values("pk")
+    # Who may do everything stands in no team.
+    theirs = Q(sender__in=senders) | Q(sender__is_superuser=True)
     rows = Feedback.objects.exclude(state=State.JOINED).filter(
-        endpoint=endpoint
-    ) | Feedback.objects.exclude(state=State.JOINED).filter(
-        endpoint=None, sender__in=senders.values("pk")
+        Q(endpoint=endpoint) | Q(endpoint=None) & theirs
     )
     counted = (
         rows.values("sender__username", "state", "reason")

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from apps.accounts.models import User
-from apps.quality import marks
+from apps.quality import marks, selectors
 from apps.quality.lifecycle import State
 from apps.quality.marks import Classes, Ruler, Scores, Values
 from apps.quality.models import Feedback, Labelled, Marks, Measure
 from apps.quality.services import feedback, joining, retention
 from apps.serving.models import Endpoint, Revision
+from tests.factories.accounts import UserFactory
 from tests.people import Cast
 from tests.quality import making
 from tests.quality.making import CLASS, SCORE, START, VALUE
@@ -68,6 +69,24 @@ def test_labels_are_counted_with_their_predictions_in_all_widths(
         assert span.at.timestamp() == START.timestamp() // width * width
     found = sums_of(revision, 60)
     assert found.square == pytest.approx(0.01 + 0.04 + 0.49 + 0.36, abs=1e-9)
+
+
+def test_labels_that_count_nowhere_are_told_whoever_sent_them(
+    cast: Cast, revision: Revision, now: datetime
+) -> None:
+    """Those of an administrator, who is in no team, stood on no page."""
+    making.baseline(revision.version, SCORE)
+    making.row_file(revision, ["a"], {"out.0": [0.9]})
+    admin = UserFactory.create(username="root", is_superuser=True)
+    send(admin, {"a": "many", "nobody": 1}, now)
+    send(UserFactory.create(username="trudy"), {"elsewhere": 1}, now)
+    joining.sweep(now=now)
+
+    told = selectors.uncounted(revision.endpoint)
+    assert [(row["sender__username"], row["state"], row["labels"]) for row in told] == [
+        ("root", "waiting", 1),
+        ("root", "wrong_type", 1),
+    ]
 
 
 def test_the_same_again_and_an_older_one_change_nothing(
