@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 FOREVER = timedelta(days=36_500)
 # Seconds of width -> how long it is kept.
 ROLLUPS = {
-    10: timedelta(days=2),
+    10: timedelta(days=8),  # a rollout's step may hold for seven, and is judged by all of it
     60: timedelta(days=14),
     300: timedelta(days=31),
     3_600: timedelta(days=400),

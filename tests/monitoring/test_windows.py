@@ -6,8 +6,10 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from apps.monitoring import windows
+from apps.registry.policy import RolloutPlan
 
 AT = datetime(2030, 1, 1, tzinfo=UTC)
 WIDTHS = {10: AT, 60: AT, 3_600: AT, 86_400: AT}
@@ -92,3 +94,12 @@ def test_a_step_is_made_of_the_widest_spans_that_fit(
 def test_a_step_is_a_multiple_of_the_finest_width(step: int) -> None:
     with pytest.raises(ValueError, match="multiple of 10 seconds"):
         windows.step_for(AT, step, WIDTHS)
+
+
+def test_the_finest_spans_outlive_the_longest_step_of_a_rollout() -> None:
+    """Kept for two days, they judged a step that held for three by two of them."""
+    plan = {"steps": [{"weight": 100, "hold_seconds": 604_800}]}
+    longest = RolloutPlan.model_validate(plan).steps[0].hold_seconds
+    with pytest.raises(ValidationError):
+        RolloutPlan.model_validate({"steps": [{"weight": 100, "hold_seconds": longest + 1}]})
+    assert windows.ROLLUPS[10] > timedelta(seconds=longest)
