@@ -249,6 +249,16 @@ def test_a_revision_that_went_silent_fails_the_replay(
     )  # fmt: skip
     serving.retire(revision=revision, now=NOW)
     until("nothing runs", lambda: not stage.converge().ready)
+
+    def is_silent() -> bool:
+        """A replica that is told to end still answers for a moment."""
+        answer = serving.copy(
+            revision=revision, path="/invocations", body=b"{}", request_id="is-it-there",
+            timeout_seconds=5,
+        )  # fmt: skip
+        return answer is None
+
+    until("it answers no more", is_silent)
     assert made.job is not None
 
     run(made.job.pk)
