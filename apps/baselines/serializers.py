@@ -52,6 +52,7 @@ class BaselineDetailSerializer(BaselineSerializer):
         fields: ClassVar[Any] = [*BaselineSerializer.Meta.fields, "in_force", "columns"]
         read_only_fields: ClassVar[Any] = fields
 
+    # The schema is made from this annotation: only an instance says that it is a list.
     def get_columns(self, baseline: Baseline) -> ColumnSerializer(many=True):  # type: ignore[valid-type]
         return ColumnSerializer(selectors.columns_of(baseline), many=True).data
 

@@ -148,5 +148,6 @@ def _picture(incident: Incident, alerts: Sequence[Alert], now: datetime) -> byte
             figure = figures.of(incident, alerts, now)
         return None if figure is None else png(figure)
     except Exception:
+        # A mail without its chart is worth more than none: the words say it all.
         log.exception("No picture for %s", incident)
         return None

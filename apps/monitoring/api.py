@@ -85,6 +85,7 @@ class Chart(APIView):
             raise ValidationError({"step": [str(wrong)]}) from wrong
         asked = given.validated_data
         answer = Response(chart["figure"] if asked.get("only") else chart)
+        # For the renderer that draws a picture: it is given the answer, and no other way to ask.
         answer.size = (asked["width"], asked["height"])  # type: ignore[attr-defined]
         return answer
 

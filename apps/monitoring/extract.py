@@ -6,7 +6,7 @@ Only columns that hold what their type does not allow are looked at value by val
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -281,7 +281,8 @@ def _cut(texts: pa.Array) -> pa.Array:
     longest = pc.max(pc.binary_length(texts)).as_py()
     if longest is None or longest <= TEXT_BYTES:
         return texts
-    shorten: Callable[[str], str] = lambda text: text.encode()[:TEXT_BYTES].decode(  # noqa: E731
-        "utf-8", "ignore"
-    )
-    return pa.array([text and shorten(text) for text in texts.to_pylist()], pa.string())
+    return pa.array([text and _shortened(text) for text in texts.to_pylist()], pa.string())
+
+
+def _shortened(text: str) -> str:
+    return text.encode()[:TEXT_BYTES].decode("utf-8", "ignore")

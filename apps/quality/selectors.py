@@ -98,6 +98,7 @@ def measured(
             left_out += labels
         elif labels:
             part = marks.read(Ruler.from_json(one.ruler), vector)
+            # Those that are alike have sums of one kind, which the union of kinds does not say.
             total = part if total is None else total + part  # type: ignore[operator]
     if total is None:
         return Measured(task, 0, predictions, reason=NO_LABELS, left_out=left_out)

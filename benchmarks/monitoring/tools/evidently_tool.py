@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from evidently import DataDefinition, Dataset, Report  # type: ignore[import-not-found]
-from evidently.legacy.calculations.stattests import get_stattest  # type: ignore[import-not-found]
-from evidently.legacy.core import ColumnType  # type: ignore[import-not-found]
-from evidently.presets import DataDriftPreset  # type: ignore[import-not-found]
+from evidently import DataDefinition, Dataset, Report
+from evidently.legacy.calculations.stattests import get_stattest
+from evidently.legacy.core import ColumnType
+from evidently.presets import DataDriftPreset
 
 from benchmarks.monitoring import truth
 from benchmarks.monitoring.tools.common import Timer, frame, main

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import nannyml  # type: ignore[import-not-found]
+import nannyml
 import pandas as pd
 
 from benchmarks.monitoring import truth
