@@ -142,7 +142,7 @@ def test_a_window_has_a_step_that_can_be_drawn(
 
 
 def test_an_old_hour_has_only_the_steps_that_are_still_kept() -> None:
-    for days, step in ((1, 30), (3, 60), (20, 300), (60, 3600), (500, 86_400)):
+    for days, step in ((1, 30), (7, 30), (9, 60), (20, 300), (60, 3600), (500, 86_400)):
         until = NOW - timedelta(days=days)
         assert spans.step_of_requests(until - timedelta(hours=1), until, NOW) == step, days
 
