@@ -2,11 +2,12 @@
 
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
+from playwright.sync_api import Browser, Page, expect
 
-from tests.journeys.product import Product
+from tests.journeys.product import PASSWORD, Product
 
 
 @pytest.fixture(scope="session")
@@ -39,3 +40,28 @@ def model(request: pytest.FixtureRequest) -> str:
 def browser_type_launch_args() -> dict[str, object]:
     """The distribution's Chromium; a container has no sandbox of its own to give it."""
     return {"executable_path": shutil.which("chromium"), "args": ["--no-sandbox"]}
+
+
+@pytest.fixture
+def sign_in(product: Product, browser: Browser) -> Iterator[Callable[[str], Page]]:
+    """A browser of their own for each person, with nothing wrong in its console at the end."""
+    wrong: list[str] = []
+    contexts = []
+
+    def sign_in(name: str) -> Page:
+        context = browser.new_context(base_url=product.stack.web_url)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
+        page.goto("/")
+        page.get_by_label("User name").fill(name)
+        page.get_by_label("Password").fill(PASSWORD)
+        page.get_by_role("button", name="Sign in").click()
+        expect(page.get_by_role("navigation", name="Main")).to_be_visible()
+        return page
+
+    yield sign_in
+    for context in contexts:
+        context.close()
+    assert wrong == []

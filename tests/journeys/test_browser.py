@@ -1,44 +1,18 @@
 """The main path as two people see it in their browsers; pages follow without being reloaded."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from tests.journeys import paths
 from tests.journeys.client import until
-from tests.journeys.product import PASSWORD, Product
+from tests.journeys.product import Product
 
 TWO_STEPS = paths.STRAIGHT.replace(
     "steps: [", "steps: [{weight: 20, hold_seconds: 6, analysis: false}, "
 )
 SOON = 60_000  # milliseconds
-
-
-@pytest.fixture
-def sign_in(product: Product, browser: Browser) -> Iterator[Callable[[str], Page]]:
-    """A browser of their own for each person, with nothing wrong in its console at the end."""
-    wrong: list[str] = []
-    contexts = []
-
-    def sign_in(name: str) -> Page:
-        context = browser.new_context(base_url=product.stack.web_url)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
-        page.goto("/")
-        page.get_by_label("User name").fill(name)
-        page.get_by_label("Password").fill(PASSWORD)
-        page.get_by_role("button", name="Sign in").click()
-        expect(page.get_by_role("navigation", name="Main")).to_be_visible()
-        return page
-
-    yield sign_in
-    for context in contexts:
-        context.close()
-    assert wrong == []
 
 
 def test_register_approve_and_all_traffic(
