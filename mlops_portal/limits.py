@@ -6,11 +6,11 @@ from typing import Any
 
 from asgiref.sync import sync_to_async
 
-from apps.registry.services import MOST_DATASET_BYTES
+from apps.registry.services import datasets
 from mlops_portal.mlflow_proxy import App, Receive, Scope, Send, user_of
 
 MOST_BYTES = 16 * 1024**2
-MOST_UPLOAD_BYTES = MOST_DATASET_BYTES + 1024**2  # with the form around the file
+MOST_UPLOAD_BYTES = datasets.MOST_DATASET_BYTES + 1024**2  # with the form around the file
 UPLOADS = re.compile(r"/api/v1/models/[^/]+/datasets|/models/[^/]+/datasets/new")
 
 

@@ -29,8 +29,8 @@ from django.utils import timezone
 from apps.accounts import services as accounts
 from apps.accounts.models import User
 from apps.accounts.selectors import may, teams_of
-from apps.registry import services as registry
 from apps.registry.models import Model, Version
+from apps.registry.services import versions
 from mlops_portal.mlflow_addresses import (
     ALIASING,
     CONTROL,
@@ -383,14 +383,14 @@ def foreign(user: User, verb: str, things: Named) -> Model | None:
     """A model that the call touches and for which the user may not do the verb."""
     if not (things.ids or things.models or things.experiments):
         return None
-    versions = Version.objects.alias(logged=LOGGED, inside=INSIDE).filter(
+    named = Version.objects.alias(logged=LOGGED, inside=INSIDE).filter(
         Q(run_id__in=things.ids)
         | Q(logged__in=things.ids)
         | Q(run_id="") & Q(inside__in=things.ids)
         | Q(run__experiment_id__in=things.experiments)
     )
-    touched = Q(name__in=things.models) | Q(pk__in=versions.values("model"))
-    others = Model.objects.exclude(team__slug=registry.EVERYONE)
+    touched = Q(name__in=things.models) | Q(pk__in=named.values("model"))
+    others = Model.objects.exclude(team__slug=versions.EVERYONE)
     return (
         others.exclude(team__in=teams_of(user, verb)).filter(touched).select_related("team").first()
     )
@@ -414,4 +414,4 @@ def note(body: bytes, headers: httpx.Headers, user: User) -> None:
     except (ValueError, KeyError, TypeError, httpx.DecodingError):
         log.warning("A registration answer of MLflow could not be read")
         return
-    registry.note_submission(name=name, number=number, user=user, now=timezone.now())
+    versions.note_submission(name=name, number=number, user=user, now=timezone.now())

@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-INPUT, OUTPUT = "in.", "out."
+from apps.baselines.meaning import INPUT, OUTPUT
+
 MOST_OUTPUTS = 1_000  # columns of one answer; what is beyond them is not compared
 NUMBERS = frozenset({"integer", "long", "float", "double"})
 TEXTS = frozenset({"string", "binary", "datetime"})

@@ -9,7 +9,6 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from apps.baselines import distances, quality
-from apps.baselines.columns import INPUT, OUTPUT
 from apps.baselines.layout import (
     Counts,
     Layout,
@@ -17,9 +16,10 @@ from apps.baselines.layout import (
     fit,
     pack64,
 )
-from apps.baselines.meaning import Form, Meaning, infer, read
+from apps.baselines.meaning import INPUT, OUTPUT, Form, Meaning, infer, read
 
 BLOCKS = 10
+LABEL = "the label"
 
 Tick = Callable[[], None]
 
@@ -31,6 +31,7 @@ class Facts:
     layout: Layout
     counts: Counts
     natural: dict[str, dict[str, float]]
+    sorted_by: list[str]  # columns for which the rows cannot be in the order of time
     meaning: Meaning | None
     calibration: dict[str, Any]
     quality: dict[str, float]
@@ -47,11 +48,18 @@ class Facts:
 
 
 def freeze(
-    table: pa.Table, labels: "pa.ChunkedArray | None", positive_class: str, *, tick: Tick
+    table: pa.Table,
+    labels: "pa.ChunkedArray | None",
+    positive_class: str,
+    *,
+    is_timed: bool,
+    tick: Tick,
 ) -> Facts:
-    """It fits bins to the columns `in.…` and `out.…` of rows in the order of time, and counts them.
+    """It fits bins to the columns `in.…` and `out.…` and counts them.
 
-    `labels` are of the same rows. Without outputs there is no score and no quality.
+    `labels` are of the same rows. Without outputs there is no score and no quality. `is_timed`: the
+    rows are in the order of time. Else they are taken to be, unless they are sorted by something:
+    ten blocks of those are as far from each other as can be, and any drift would be usual.
     """
     answers = table.select([name for name in table.column_names if name.startswith(OUTPUT)])
     meaning = infer(answers, labels, positive_class) if answers.num_columns else None
@@ -66,7 +74,20 @@ def freeze(
         found["quality"] = quality.measure(meaning, said, truth)
         found["calibration"] = quality.calibration(meaning, said, truth)
     natural = distances.natural(layout, counted)
-    return Facts(layout, counted.sum(axis=0), natural, meaning, **found)
+    by = [] if is_timed else distances.sorted_by({**natural, **_of_labels(labels)})
+    if by:
+        natural = distances.without_order(natural)
+    return Facts(layout, counted.sum(axis=0), natural, by, meaning, **found)
+
+
+def _of_labels(labels: "pa.ChunkedArray | None") -> dict[str, dict[str, float]]:
+    """How far the labels of any block are from the others': a training set is often sorted by them,
+    and no input need show it."""
+    if labels is None:
+        return {}
+    table = pa.table({LABEL: labels})
+    layout = fit(table, {LABEL: Role.OUTPUT}, None)
+    return distances.natural(layout, layout.count(table, _blocks(table.num_rows), BLOCKS))
 
 
 def _roles(table: pa.Table, meaning: Meaning | None) -> dict[str, Role]:

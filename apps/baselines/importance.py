@@ -14,15 +14,14 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from apps.baselines import columns, quality
-from apps.baselines.columns import INPUT
-from apps.baselines.meaning import Meaning, Read, Task, read
+from apps.baselines.meaning import INPUT, Meaning, Read, Task, read
 from apps.baselines.reference import Reference
 from apps.builds import predictions
 from apps.builds.models import Build
 from apps.builds.predictions import Asked
 from apps.core.errors import Unavailable
 from apps.jobs.services import Failed
-from apps.registry import services as registry
+from apps.registry.services import artifacts
 
 log = logging.getLogger(__name__)
 MOST_ROWS = 2_000
@@ -38,7 +37,7 @@ Tick = Callable[[], None]
 def of_run(build: Build, features: Sequence[str]) -> dict[str, float]:
     """What MLflow's autologging wrote as feature_importance_*.json; {} where it did not."""
     try:
-        told = registry.run_importance(build.version)
+        told = artifacts.run_importance(build.version)
     except Unavailable as down:
         log.info("No importance of %s read: %s", build.version, down.message)
         return {}

@@ -18,11 +18,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from apps.baselines.meaning import OUTPUT as OUTPUT
-from apps.baselines.meaning import Meaning, numbers, output_names, read
+from apps.baselines.meaning import INPUT, Meaning, numbers, output_names, read
 from apps.baselines.texts import hashed, named, texts
 
-INPUT = "in."
 SCORE = "score"  # the column that is made of the outputs: monitoring estimates quality from it
 COUNTERS = ("missing", "absent", "wrong", "non_finite", "below", "above")
 MISSING, ABSENT, WRONG, NON_FINITE, BELOW, ABOVE = range(len(COUNTERS))
@@ -38,7 +36,7 @@ FEW_EDGES = 64  # as many comparisons are faster than searching
 
 Counts = npt.NDArray[np.int64]
 Codes = npt.NDArray[Any]
-_PACKED32, _PACKED64, _HASHES = np.dtype("<u4"), np.dtype("<u8"), np.dtype("<u8")
+_PACKED64, _HASHES = np.dtype("<u8"), np.dtype("<u8")
 
 
 class Role(StrEnum):
@@ -247,16 +245,6 @@ def score_bins(
     none = ~np.isfinite(score)
     place = np.minimum(np.where(none, 0.0, score) * SCORE_BINS, SCORE_BINS - 1).astype(np.int64)
     return np.where(none, -1, place + SCORE_BINS * (predicted == meaning.positive))
-
-
-def pack32(counts: npt.NDArray[Any]) -> bytes:
-    """It writes counts as little-endian uint32; what is more is written as the most."""
-    packed: bytes = np.minimum(counts, np.iinfo(_PACKED32).max).astype(_PACKED32).tobytes()
-    return packed
-
-
-def unpack32(packed: bytes | memoryview) -> Counts:
-    return np.frombuffer(packed, dtype=_PACKED32).astype(np.int64)
 
 
 def pack64(counts: npt.NDArray[Any]) -> bytes:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-OUTPUT = "out."
+INPUT, OUTPUT = "in.", "out."  # before the name of an input, and the place of an output
 MOST_CLASSES = 1_000
 MOST_NUMBERED_CLASSES = 20  # whole numbers of more kinds than this are amounts
 SUMS_TO_ONE = 1e-3  # float32 probabilities of a thousand classes are that far off
@@ -89,6 +89,7 @@ class Read:
 
     score: Floats | None  # probability of the positive class, NaN where the row has none
     predicted: npt.NDArray[Any]  # int64 place of the class, -1 for none; or float64, NaN for none
+    each: Floats | None = None  # (rows, classes): the probability of each, where the form has them
 
 
 def infer(
@@ -194,8 +195,8 @@ def _read_probabilities(
     whole = np.isfinite(each).all(axis=0) & (each >= 0).all(axis=0) & (each <= 1).all(axis=0)
     predicted = np.where(whole, each.argmax(axis=0), -1).astype(np.int64)
     if meaning.positive < 0:
-        return Read(None, predicted)
-    return Read(np.where(whole, each[meaning.positive], np.nan), predicted)
+        return Read(None, predicted, each.T)
+    return Read(np.where(whole, each[meaning.positive], np.nan), predicted, each.T)
 
 
 def _sides(values: Floats, middle: float, *, strictly: bool) -> npt.NDArray[np.int64]:

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from apps.baselines.layout import SCORE_BINS
 from apps.baselines.meaning import Form, Meaning, Read, Task, label_of
 
-SCORE_BINS = 50
 LEAST_LABELS = 100
 
 Array = npt.NDArray[Any]

@@ -16,8 +16,8 @@ from apps.builds.predictions import Asked
 from apps.core.errors import Refused
 from apps.jobs.services import Failed
 from apps.registry import sampling
-from apps.registry import services as registry
 from apps.registry.models import Dataset
+from apps.registry.services import datasets
 
 MOST_ROWS = 200_000
 MOST_CELLS = 10_000_000  # each becomes a value of Python's when the model is asked
@@ -26,12 +26,13 @@ MOST_BYTES = 1024**3
 
 @dataclass(frozen=True)
 class Reference:
-    """Evenly spread rows of a data set, in the order of the time that they speak of."""
+    """Evenly spread rows of a data set, in the order of the time that they speak of, if told."""
 
     dataset: Dataset
     table: pa.Table
     features: list[str]  # what the model is given, in its order
     missing: list[str]  # what it takes and the data set has not
+    is_timed: bool  # whether the rows are known to be in the order of time
 
     @property
     def rows(self) -> int:
@@ -67,7 +68,7 @@ def read(dataset: Dataset, build: Build, *, tick: Callable[[], None]) -> Referen
     """
     what = f"The data set {dataset.name}"
     try:
-        file = registry.open_dataset(dataset)
+        file = datasets.open_dataset(dataset)
         names = list(file.schema_arrow.names)
         special = [name for name in (dataset.label_column, dataset.time_column) if name in names]
         features = _features(build, names, dataset)
@@ -91,7 +92,13 @@ def read(dataset: Dataset, build: Build, *, tick: Callable[[], None]) -> Referen
     except (pa.ArrowException, OSError) as broken:
         raise Failed(f"{what} is not readable: {broken}") from broken
     ordered = _by_time(table, dataset.time_column)
-    return Reference(dataset, ordered, features, _missing(build, names))
+    return Reference(
+        dataset,
+        table if ordered is None else ordered,
+        features,
+        _missing(build, names),
+        ordered is not None,
+    )
 
 
 def _features(build: Build, names: Sequence[str], dataset: Dataset) -> list[str]:
@@ -118,14 +125,16 @@ def _declared(build: Build) -> list[Any]:
     return [spec["name"] for spec in build.signature.get("inputs") or [] if spec.get("name")]
 
 
-def _by_time(table: pa.Table, column: str) -> pa.Table:
-    """Rows without a time come last; a column that has no order leaves them as they are."""
+def _by_time(table: pa.Table, column: str) -> pa.Table | None:
+    """Rows without a time come last. None: there is no such column, or it has no order."""
     if column not in table.column_names:
-        return table
+        return None
     try:
+        if len(pc.unique(table.column(column).drop_null())) < 2:
+            return None
         # Its own order breaks ties, so that the same file gives the same blocks.
         keyed = pa.table({"time": table.column(column), "place": pa.array(range(table.num_rows))})
         places = pc.sort_indices(keyed, sort_keys=[("time", "ascending"), ("place", "ascending")])
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid, TypeError):
-        return table
+        return None
     return table.take(places)

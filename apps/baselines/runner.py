@@ -6,15 +6,15 @@ import pyarrow as pa
 from django.utils import timezone
 
 from apps.baselines import columns, freezing, importance, reference, selectors, services
-from apps.baselines.meaning import Meaning
+from apps.baselines.meaning import INPUT, Meaning
 from apps.baselines.models import Baseline
 from apps.baselines.reference import Reference
 from apps.builds import predictions
 from apps.builds.models import Build
 from apps.core.errors import Refused, Unavailable
 from apps.jobs.services import Failed, Running
-from apps.registry import services as registry
 from apps.registry.models import Dataset
+from apps.registry.services import datasets
 
 
 def work(baseline_id: int, running: Running) -> None:
@@ -60,8 +60,11 @@ class _Work:
             table,
             rows.labels,
             selectors.positive_class(self.baseline.version),
+            is_timed=rows.is_timed,
             tick=self.running.check,
         )
+        if facts.sorted_by:
+            self._remark(_unordered(facts.sorted_by))
         weights = self._weigh(rows, facts.meaning)
         self.running.check()
         said: dict[str, Any] = {"time_from": rows.span[0], "time_to": rows.span[1]}
@@ -83,7 +86,7 @@ class _Work:
         if given is None:
             raise Failed("The data set of the training run is gone; register a reference set")
         try:
-            dataset = registry.register_input(
+            dataset = datasets.register_input(
                 given=given, now=timezone.now(), tick=self.running.check
             )
         except Unavailable:
@@ -126,6 +129,15 @@ class _Work:
     def _say(self, words: str) -> None:
         self.running.check()
         self.running.log(words)
+
+
+def _unordered(names: list[str]) -> str:
+    shown = [name.removeprefix(INPUT) for name in names]
+    is_are = "is" if len(shown) == 1 else "are"
+    return (
+        f"Its rows are not in the order of time ({_list(shown)} {is_are} sorted or grouped): natural "
+        "variation is not known. Name a time column to have it"
+    )
 
 
 def _list(names: list[str]) -> str:

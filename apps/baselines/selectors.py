@@ -8,9 +8,9 @@ from typing import Any
 from django.db.models import Exists, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 
-from apps.baselines.layout import COUNTERS, INPUT, Column, Counts, Kind, Layout, unpack64
+from apps.baselines.layout import COUNTERS, Column, Counts, Kind, Layout, unpack64
 from apps.baselines.lifecycle import Origin, State
-from apps.baselines.meaning import Meaning
+from apps.baselines.meaning import INPUT, Meaning
 from apps.baselines.models import Baseline
 from apps.builds.lifecycle import BuildStatus
 from apps.builds.models import Build

@@ -95,13 +95,7 @@ def note(*, baseline: Baseline, running: jobs.Running, **facts: Any) -> None:
 
     Raises: jobs.services.LeaseLost when another worker has the job: its findings stand.
     """
-    rows = Baseline.objects.filter(
-        pk=baseline.pk, state__in=UNFINISHED, job__attempt=running.job.attempt
-    )
-    if rows.update(**facts) != 1:
-        raise jobs.LeaseLost(f"{baseline} is run by another worker")
-    for field, value in facts.items():
-        setattr(baseline, field, value)
+    jobs.note(Baseline.objects.filter(state__in=UNFINISHED), baseline, running, **facts)
 
 
 @transaction.atomic
@@ -125,7 +119,8 @@ def freeze_from_rows(*, version: Version, table: pa.Table, now: datetime) -> Bas
     `table` holds columns as monitoring's files of rows do, in the order of time. None: it has a
     baseline, or one is being frozen.
     """
-    facts = freezing.freeze(table, None, selectors.positive_class(version), tick=lambda: None)
+    named = selectors.positive_class(version)
+    facts = freezing.freeze(table, None, named, is_timed=True, tick=lambda: None)
     span = pc.min_max(table.column("at")).as_py() if "at" in table.column_names else {}
     with transaction.atomic():
         version = _locked(version)

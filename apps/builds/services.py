@@ -87,13 +87,7 @@ def note(*, build: Build, running: jobs.Running, **facts: Any) -> None:
 
     Raises: jobs.services.LeaseLost when another worker has the job: its findings stand.
     """
-    rows = Build.objects.filter(
-        pk=build.pk, status__in=UNFINISHED, job__attempt=running.job.attempt
-    )
-    if rows.update(**facts) != 1:
-        raise jobs.LeaseLost(f"{build} is run by another worker")
-    for field, value in facts.items():
-        setattr(build, field, value)
+    jobs.note(Build.objects.filter(status__in=UNFINISHED), build, running, **facts)
     live.publish(f"build:{build.pk}")
 
 

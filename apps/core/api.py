@@ -63,6 +63,14 @@ def explain(error: Exception, context: dict[str, Any]) -> Response | None:
     return answer
 
 
+def checked(serializer: type[Any], given: Any) -> dict[str, Any]:
+    """It gives the values of what was sent. Raises: rest_framework's ValidationError."""
+    asked = serializer(data=given)
+    asked.is_valid(raise_exception=True)
+    values: dict[str, Any] = asked.validated_data
+    return values
+
+
 def said(code: int, name: str, message: str, detail: Any = None) -> Response:
     return Response({"code": name, "message": message, "detail": detail}, status=code)
 

@@ -5,6 +5,7 @@ else a body is gives no table, never an error.
 """
 
 import math
+import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
@@ -13,6 +14,9 @@ from typing import Any
 RELATIVE = 1e-9  # how far two numbers may be apart and are the same
 REDACTED = "[redacted]"
 MOST_ROWS = 200  # of one request that are shown
+_BRIEF = reprlib.Repr()
+# An answer is read as deep as a thousand lists: that far no plain repr() goes.
+_BRIEF.maxlevel, _BRIEF.maxstring, _BRIEF.maxother, _BRIEF.maxlong = 4, 60, 60, 60
 _PLACES = {
     "v2": "/v2/models/{name}/infer",
     "v1": "/v1/models/{name}:predict",
@@ -142,11 +146,15 @@ def _walk(one: Any, two: Any, where: str, largest: list[float], words: list[str]
     elif not _is_equal(one, two):
         words.append(f"{where.lstrip('.') or 'It'}: {_brief(one)} and {_brief(two)}")
         if _is_number(one) and _is_number(two):
-            largest.append(abs(float(one) - float(two)))
+            apart = abs(float(one) - float(two))
+            if math.isfinite(apart):  # two ends of the range are further apart than a number goes
+                largest.append(apart)
 
 
 def _is_equal(one: Any, two: Any) -> bool:
     if _is_number(one) and _is_number(two):
+        if math.isnan(one) or math.isnan(two):
+            return math.isnan(one) and math.isnan(two)
         return math.isclose(one, two, rel_tol=RELATIVE, abs_tol=0.0)
     return type(one) is type(two) and bool(one == two)
 
@@ -157,7 +165,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _brief(value: Any) -> str:
-    text = repr(value)
+    text = _BRIEF.repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 

@@ -17,10 +17,9 @@ from rest_framework.views import APIView
 from apps.accounts.models import User
 from apps.accounts.selectors import require
 from apps.explorer import replayer, results, selectors, services, streams
-from apps.explorer.forms import WINDOW
 from apps.explorer.lifecycle import State
 from apps.explorer.models import Replay, Search
-from apps.explorer.question import Condition, Question, SearchRefused
+from apps.explorer.question import Condition, Question, SearchRefused, since_or_window
 from apps.explorer.serializers import (
     AskReplaySerializer,
     AskSerializer,
@@ -61,7 +60,7 @@ class Searches(generics.GenericAPIView[Search]):
         asked = _read(AskSerializer, request.data)
         until = asked.pop("until", None) or timezone.now()
         question = Question(
-            since=asked.pop("since", None) or until - WINDOW,
+            since=since_or_window(asked.pop("since", None), until),
             until=until,
             revisions=tuple(asked.pop("revisions")),
             conditions=tuple(Condition(**one) for one in asked.pop("conditions")),
@@ -106,18 +105,7 @@ class SearchDownload(APIView):
     def get(self, request: Request, pk: int) -> HttpResponseBase:
         """The whole result as a file. In CSV, texts that a spreadsheet would run begin with '."""
         search = _visible(request, SEARCHES, pk)
-        kind = _read(DownloadSerializer, request.query_params)["as"]
-        if not search.has_result:
-            raise _no_result(search)
-        read = results.as_csv if kind == "csv" else results.as_parquet
-        chunks = read(results.folder() / search.result_path)
-        try:
-            first = next(chunks)
-        except results.ResultGone:
-            raise _no_result(search) from None
-        name = f"{search.endpoint.name}-{search.pk}"
-        whole = itertools.chain([first], chunks)
-        return streams.stream(request._request, whole, kind=kind, name=name)
+        return _download(request, search, f"{search.endpoint.name}-{search.pk}")
 
 
 class Replays(generics.GenericAPIView[Replay]):
@@ -174,6 +162,37 @@ class ReplayDetail(APIView):
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 
+class ReplayDownload(APIView):
+    @extend_schema(
+        parameters=[DownloadSerializer],
+        responses={
+            (200, "application/vnd.apache.parquet"): OpenApiTypes.BINARY,
+            (200, "text/csv"): OpenApiTypes.STR,
+        },
+    )
+    def get(self, request: Request, pk: int) -> HttpResponseBase:
+        """Each request of a replay, both answers and how they differ, as a file.
+
+        In CSV, texts that a spreadsheet would run begin with '.
+        """
+        replay = _visible(request, REPLAYS, pk)
+        return _download(request, replay, f"{replay.endpoint.name}-replay-{replay.pk}")
+
+
+def _download(request: Request, row: Search | Replay, name: str) -> HttpResponseBase:
+    kind = _read(DownloadSerializer, request.query_params)["as"]
+    if not row.result_path:
+        raise _no_result(row)
+    read = results.as_csv if kind == "csv" else results.as_parquet
+    chunks = read(results.folder() / row.result_path)
+    try:
+        first = next(chunks)
+    except results.ResultGone:
+        raise _no_result(row) from None
+    whole = itertools.chain([first], chunks)
+    return streams.stream(request._request, whole, kind=kind, name=name)
+
+
 def _page(row: Search | Replay, asked: dict[str, Any], **more: Any) -> results.Page:
     path = results.folder() / row.result_path
     try:
@@ -193,10 +212,10 @@ def _json(value: Any) -> Any:
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _no_result(search: Search) -> SearchRefused:
-    if State(search.state).is_final:
-        return SearchRefused(f"The {search} has no result any more, or found nothing", "no_result")
-    return SearchRefused(f"The {search} has not ended yet", "not_ended")
+def _no_result(row: Search | Replay) -> SearchRefused:
+    if State(row.state).is_final:
+        return SearchRefused(f"The {row} has no result any more, or found nothing", "no_result")
+    return SearchRefused(f"The {row} has not ended yet", "not_ended")
 
 
 def _stop_or_remove(request: Request, row: Any) -> None:

@@ -1,5 +1,7 @@
 """Turns the fields of a page into a question, and a question into the address of a page."""
 
+import csv
+import io
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -20,10 +22,12 @@ from apps.explorer.question import (
     Condition,
     Question,
     SearchRefused,
+    since_or_window,
 )
 from apps.serving.models import Endpoint
 
-WINDOW = timedelta(hours=24)
+DEFAULT_ROWS = 1_000
+SECOND = timedelta(seconds=1)
 MOMENT = "%Y-%m-%dT%H:%M:%S"
 MOMENTS = [MOMENT, "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%d"]
 OP_WORDS = {
@@ -50,7 +54,13 @@ class SearchForm(forms.Form):
 
     since = _moment("From (UTC)")
     until = _moment("To (UTC)")
-    revision = forms.TypedChoiceField(required=False, coerce=int, empty_value=None)
+    revision = forms.TypedMultipleChoiceField(
+        label="Revisions",
+        required=False,
+        coerce=int,
+        help_text="None chosen: all",
+        widget=forms.SelectMultiple(attrs={"size": 3}),
+    )
     shadow = forms.ChoiceField(label="Whose", required=False, choices=SHADOW_WORDS)
     status = forms.RegexField(
         rf"\A(?:{STATUS.pattern})\Z",
@@ -64,17 +74,20 @@ class SearchForm(forms.Form):
     caller = forms.CharField(required=False, max_length=500, strip=False)
     error = forms.CharField(label="Error contains", required=False, max_length=500)
     order = forms.ChoiceField(label="Show", required=False, choices=ORDER_WORDS)
-    limit = forms.IntegerField(label="Rows", required=False, min_value=1, max_value=MOST_ROWS)
+    limit = forms.IntegerField(
+        label="Rows",
+        required=False,
+        min_value=1,
+        max_value=MOST_ROWS,
+        help_text=f"{DEFAULT_ROWS:,} if you do not say; at most {MOST_ROWS:,}",
+    )
 
     def __init__(self, endpoint: Endpoint, data: QueryDict | None = None, **named: Any) -> None:
         super().__init__(data, **named)
         revisions = endpoint.revisions.select_related("version")
         field = self.fields["revision"]
-        assert isinstance(field, forms.TypedChoiceField)
-        field.choices = [
-            ("", "all"),
-            *((r.number, f"revision {r.number}, v{r.version.number}") for r in revisions),
-        ]
+        assert isinstance(field, forms.TypedMultipleChoiceField)
+        field.choices = [(r.number, f"revision {r.number}, v{r.version.number}") for r in revisions]
 
     def question(self, known: Mapping[str, str], now: datetime) -> Question:
         """It gives what the form, which must be valid, asks. Raises: SearchRefused."""
@@ -82,9 +95,9 @@ class SearchForm(forms.Form):
         until = asked["until"] or now
         assert isinstance(self.data, QueryDict)
         return Question(
-            since=asked["since"] or until - WINDOW,
+            since=since_or_window(asked["since"], until),
             until=until,
-            revisions=(asked["revision"],) if asked["revision"] else (),
+            revisions=tuple(sorted(asked["revision"])),
             shadow=asked["shadow"] or SHADOWS[0],
             status=asked["status"],
             latency_from_ms=asked["latency_from_ms"],
@@ -97,14 +110,14 @@ class SearchForm(forms.Form):
                 for column, op, value in written(self.data)
             ),
             order=asked["order"] or ORDERS[0],
-            limit=asked["limit"] or 1_000,
+            limit=asked["limit"] or DEFAULT_ROWS,
         )
 
     def window(self, now: datetime) -> tuple[datetime, datetime]:
         """The time that is asked for, as far as the fields say it."""
         asked = getattr(self, "cleaned_data", {})
         until = asked.get("until") or now
-        return asked.get("since") or until - WINDOW, until
+        return since_or_window(asked.get("since"), until), until
 
 
 def written(data: QueryDict) -> list[tuple[str, str, str]]:
@@ -125,9 +138,19 @@ def condition(column: str, op: str, text: str, known: Mapping[str, str]) -> Cond
     if op in WITHOUT_VALUE or op not in OPS or not kind:
         return Condition(column, op)
     if op in ("in", "between"):
-        parts = [part.strip() for part in text.split(",")]
-        return Condition(column, op, [_value(part, kind, column, op) for part in parts])
+        return Condition(column, op, [_value(part, kind, column, op) for part in _parts(text)])
     return Condition(column, op, _value(text, kind, column, op))
+
+
+def _parts(text: str) -> list[str]:
+    """It reads values with commas between them; one that holds commas stands in quotes."""
+    try:
+        [parts] = csv.reader([text.strip() or '""'], skipinitialspace=True)
+    except (csv.Error, ValueError):  # line ends outside of quotes, or a million characters
+        raise SearchRefused(
+            "Values stand on one line with commas between them", "value_wrong"
+        ) from None
+    return parts if '"' in text else [part.strip() for part in parts]
 
 
 def _value(text: str, kind: str, column: str, op: str) -> Any:
@@ -148,10 +171,10 @@ def _value(text: str, kind: str, column: str, op: str) -> Any:
 def address(question: Mapping[str, Any]) -> str:
     """It writes a kept question as the query of a page, so that the page can be shared."""
     query = QueryDict(mutable=True)
-    for name in ("since", "until"):
-        query[name] = datetime.fromisoformat(question[name]).strftime(MOMENT)
-    if question["revisions"]:
-        query["revision"] = str(question["revisions"][0])
+    since, until = (datetime.fromisoformat(question[name]) for name in ("since", "until"))
+    query["since"] = since.strftime(MOMENT)
+    query["until"] = _second_after(until).strftime(MOMENT)
+    query.setlist("revision", [str(number) for number in question["revisions"]])
     for name in (
         "shadow", "status", "latency_from_ms", "latency_to_ms", "request_id", "caller", "error",
         "order", "limit",
@@ -165,12 +188,30 @@ def address(question: Mapping[str, Any]) -> str:
     return query.urlencode()
 
 
+def _second_after(until: datetime) -> datetime:
+    """Fields hold whole seconds: what was asked again must not miss the last part of one."""
+    whole = until.replace(microsecond=0)
+    try:
+        return whole if whole == until else whole + SECOND
+    except OverflowError:
+        return whole
+
+
 def _text(value: Any) -> str:
     if isinstance(value, list):
-        return ", ".join(_text(one) for one in value)
+        return ", ".join(_listed(_text(one)) for one in value)
     if isinstance(value, bool):
         return "true" if value else "false"
     return "" if value is None else str(value)
+
+
+def _listed(text: str) -> str:
+    """It writes one of several values, in quotes where `_parts` would read it otherwise."""
+    if text and text == text.strip() and not {",", '"', "\n", "\r"} & set(text):
+        return text
+    written = io.StringIO()
+    csv.writer(written, quoting=csv.QUOTE_ALL, lineterminator="").writerow([text])
+    return written.getvalue()
 
 
 class ReplayForm(forms.Form):

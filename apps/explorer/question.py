@@ -2,9 +2,10 @@
 
 import math
 import re
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from apps.core.errors import Refused
@@ -24,6 +25,10 @@ ORDERS = ("newest", "sample")
 OPS = ("eq", "ne", "lt", "le", "gt", "ge", "between", "in", "is_null", "not_null")
 WITHOUT_VALUE = ("is_null", "not_null")
 STATUS = re.compile(r"[1-5]xx|\d{1,3}", re.ASCII)
+WINDOW = timedelta(hours=24)  # what is looked through when nobody says since when
+_BRIEF = reprlib.Repr()
+# What was given may be nested deeper than a plain repr() goes.
+_BRIEF.maxlevel, _BRIEF.maxstring, _BRIEF.maxother, _BRIEF.maxlong = 3, 97, 97, 97
 _WORDS = {NUMBER: "a finite number", TEXT: "a text", BOOL: "true or false"}
 
 
@@ -61,6 +66,16 @@ class Question:
     def as_json(self) -> dict[str, Any]:
         times = {"since": self.since.isoformat(), "until": self.until.isoformat()}
         return asdict(self) | times | {"revisions": list(self.revisions)}
+
+
+def since_or_window(since: datetime | None, until: datetime) -> datetime:
+    """It gives the beginning that was asked for, or one a day before the end."""
+    if since is not None:
+        return since
+    try:
+        return until - WINDOW
+    except OverflowError:  # on the calendar's first day there is no day before
+        return until
 
 
 def from_json(kept: Mapping[str, Any]) -> Question:
@@ -171,5 +186,5 @@ def _some(known: Mapping[str, str]) -> str:
 
 
 def _short(value: object) -> str:
-    text = repr(value)
+    text = _BRIEF.repr(value)
     return text if len(text) <= 100 else text[:97] + "..."

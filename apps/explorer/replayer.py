@@ -12,13 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from django.utils import timezone
 
-from apps.explorer import answers, results, services
+from apps.explorer import answers, results, scan, services
 from apps.explorer.lifecycle import LONGEST, MOST_REPLAYED
 from apps.explorer.models import Replay
 from apps.jobs.services import Failed, Running
 from apps.monitoring.selectors import requests
 from apps.serving import selectors as serving
-from apps.serving import services as serving_services
+from apps.serving.services import asking
 
 MOST_SECONDS = 600
 ASK_SECONDS = 30.0
@@ -37,12 +37,15 @@ SCHEMA = pa.schema(
         pa.field("difference", pa.float64()),  # the largest of two numbers
         pa.field("status_before", pa.int16(), nullable=False),
         pa.field("status_after", pa.int16()),
+        pa.field("error_before", pa.string()),  # what the model raised then
         pa.field("request", pa.string()),  # JSON, as the following ones
         pa.field("before", pa.string()),
         pa.field("after", pa.string()),
     ]
 )
-_COLUMNS = ("id", "at", "revision", "version", "status", "shadow", "format", "request", "response")
+_COLUMNS = (
+    "id", "at", "revision", "version", "status", "shadow", "format", "request", "response", "error",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,7 @@ class _Work:
         why = answers.why_not(row["request"], row["format"] or "", self.redacted)
         if why:
             return Outcome(LEFT_OUT, why)
-        answer = serving_services.copy(
+        answer = asking.copy(
             revision=self.replay.revision,
             path=answers.place(row["format"], self.replay.endpoint.name),
             body=orjson.dumps(row["request"]),
@@ -158,6 +161,7 @@ class _Work:
                 "difference": outcome.difference,
                 "status_before": row["status"],
                 "status_after": outcome.status,
+                "error_before": row["error"] or None,
                 "request": _text(row["request"]),
                 "before": _text(row["response"]),
                 "after": outcome.after,
@@ -173,7 +177,13 @@ class _Work:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         path = folder / f"replay-{self.replay.pk}{results.SUFFIX}"
         unfinished = path.with_suffix(f".{self.running.job.attempt}")
-        pq.write_table(pa.Table.from_pylist(self.rows, SCHEMA), unfinished, compression="zstd")
+        try:
+            pq.write_table(pa.Table.from_pylist(self.rows, SCHEMA), unfinished, compression="zstd")
+        except OSError as failed:
+            unfinished.unlink(missing_ok=True)
+            if not scan.is_of_room(failed):
+                raise
+            raise Failed("The disk has no room for the result") from failed
         unfinished.chmod(0o600)
         unfinished.rename(path)
         services.finish(

@@ -28,7 +28,7 @@ BODIES = ("request", "response", "error", "format")
 
 
 class ResultGone(Exception):
-    """The time of the file was over."""
+    """The time of the file was over, or the disk lost what is in it."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def columns(path: Path) -> list[str]:
     """It lists the columns of a result. Raises: ResultGone."""
     try:
         return list(pq.read_schema(path).names)
-    except FileNotFoundError as gone:
+    except (FileNotFoundError, pa.ArrowInvalid) as gone:
         raise ResultGone from gone
 
 
@@ -73,7 +73,7 @@ def page(
     order = _order(names, sort, first)
     listed = ", ".join(_selected(name) for name in shown)
     try:
-        with duckdb.connect(config={"threads": 1, "memory_limit": "512MB"}) as db:
+        with _opened(path) as db:
             found = db.execute(
                 f"select {listed} from read_parquet(?, hive_partitioning = false,"
                 f" file_row_number = true) order by {order}file_row_number limit ? offset ?",
@@ -83,6 +83,21 @@ def page(
         raise ResultGone from gone
     rows = [_row(dict(zip(shown, values, strict=True))) for values in found]
     return Page(names, rows, pq.read_metadata(path).num_rows)
+
+
+def _opened(path: Path) -> duckdb.DuckDBPyConnection:
+    """It opens a database in memory that can read this file and no other."""
+    config = {
+        "threads": 1,
+        "memory_limit": "512MB",
+        "autoinstall_known_extensions": False,
+        "autoload_known_extensions": False,
+    }
+    db = duckdb.connect(config=config)
+    db.execute("set allowed_paths = ?", [[str(path)]])
+    db.execute("set enable_external_access = false")
+    db.execute("set lock_configuration = true")
+    return db
 
 
 def _order(names: Sequence[str], sort: str, first: Sequence[str]) -> str:
@@ -125,7 +140,7 @@ def as_csv(path: Path) -> Iterator[bytes]:
     """It writes the file as CSV, a batch of rows at a time. Raises: ResultGone, as above."""
     try:
         file = pq.ParquetFile(path)
-    except FileNotFoundError as gone:
+    except (FileNotFoundError, pa.ArrowInvalid) as gone:
         raise ResultGone from gone
     with file:
         yield _lines([file.schema_arrow.names])

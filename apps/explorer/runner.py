@@ -20,6 +20,7 @@ from apps.explorer.scan import Progress, Spec
 from apps.jobs.services import Failed, Running
 
 GRACE_SECONDS = 30  # the scan ends by itself when its time is over; this is for one that hangs
+NO_ROOM = "The disk has no room for the result. Ask for fewer rows, or ask whoever runs the portal"
 ROOT = Path(scan.__file__).parents[2]
 
 
@@ -45,6 +46,10 @@ def work(search_id: int, running: Running) -> None:
     )
     try:
         _finish(search, running, spec, _scan(search, running, spec))
+    except OSError as failed:
+        if not scan.is_of_room(failed):
+            raise
+        raise Failed(NO_ROOM) from failed
     finally:
         shutil.rmtree(place, ignore_errors=True)
 
@@ -96,6 +101,8 @@ def _why(ended: Finished, spec: Spec) -> str:
     narrow = "Ask for fewer rows or a shorter time"
     if ended.killed_why:
         return f"{ended.killed_why}. {narrow}"
+    if ended.returncode == scan.NO_ROOM:
+        return NO_ROOM
     # A library that gets no memory may end the process by a signal.
     if ended.returncode == scan.OUT_OF_MEMORY or ended.returncode < 0:
         return f"It needed more than {spec.memory_mb} MB of memory. {narrow}"

@@ -5,9 +5,12 @@ imports DuckDB and nothing of ours that knows a database. What it is told stands
 (`Spec`); how far it is it writes into another one, which at the end says what was found.
 
 Values are bound. Names of columns are those of the files themselves, quoted: a question's columns
-are only ever looked up among them.
+are only ever looked up among them. Should a query nevertheless say what it must not, or a file
+break the library that reads it, there is nothing else to be had: the kernel (Landlock, where it has
+it) and DuckDB both give this process the spec's files to read and its directory to write.
 """
 
+import errno
 import json
 import os
 import sys
@@ -20,9 +23,12 @@ from typing import Any
 
 import duckdb
 
+from apps.core import sandbox
+from apps.core.sandbox_exec import confine
 from apps.explorer.question import BOOL, NUMBER, TEXT, Condition, Question, from_json
 
-OUT_OF_MEMORY = 3
+OUT_OF_MEMORY, NO_ROOM = 3, 4  # what it ends with
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _READ = "read_parquet(?, hive_partitioning = false, file_row_number = true)"
 _COMPARED = {"eq": "=", "ne": "<>", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 _KINDS = {"DOUBLE": NUMBER, "BOOLEAN": BOOL, "VARCHAR": TEXT}
@@ -69,12 +75,39 @@ def read_spec(path: Path) -> Spec:
 
 def main(path: Path) -> int:
     os.nice(10)  # those who wait for an answer of a model come first
+    spec = read_spec(path)
+    keep_to(spec)
     try:
-        Scan(read_spec(path)).run()
+        Scan(spec).run()
     except (MemoryError, duckdb.OutOfMemoryException) as short:
         sys.stderr.write(f"{short}\n")
         return OUT_OF_MEMORY
+    except (OSError, duckdb.IOException) as failed:
+        if not is_of_room(failed):
+            raise
+        sys.stderr.write(f"{_first_line(failed)}\n")
+        return NO_ROOM
     return 0
+
+
+def is_of_room(error: Exception) -> bool:
+    """It tells whether something could not be written because the disk is full."""
+    # DuckDB's errors are words only; a broken file that is read never has these.
+    return any(os.strerror(code) in str(error) for code in _FULL)
+
+
+def keep_to(spec: Spec) -> None:
+    """It takes every path away from this process but those of the spec and what Python needs.
+
+    By the process itself, since thousands of names are longer than a command may be. Before
+    DuckDB has threads: those that run already would keep what they have.
+    """
+    needed = [*sandbox.read_by(Path(sys.executable)), *_inputs(spec)]
+    confine([str(path) for path in needed], [spec.work])
+
+
+def _inputs(spec: Spec) -> list[str]:
+    return [path for file in spec.files for path in (file.log, *file.rows)]
 
 
 class Scan:
@@ -94,9 +127,15 @@ class Scan:
                 "max_temp_directory_size": "2GB",
                 "autoinstall_known_extensions": False,
                 "autoload_known_extensions": False,
+                "allow_community_extensions": False,
                 "preserve_insertion_order": False,
             }
         )
+        # The order matters: what is allowed cannot be said once everything else is forbidden.
+        self.db.execute("set allowed_paths = ?", [_inputs(spec)])
+        self.db.execute("set allowed_directories = ?", [[spec.work]])
+        self.db.execute("set enable_external_access = false")
+        self.db.execute("set lock_configuration = true")
         self.db.execute("create temp table best (key hugeint)")
 
     def run(self) -> None:
@@ -127,6 +166,9 @@ class Scan:
             except duckdb.OutOfMemoryException:
                 raise
             except duckdb.Error as error:
+                # Every other file would fail in the same way, and be called broken.
+                if is_of_room(error):
+                    raise
                 if not (Path(path).exists() and Path(file.log).exists()):
                     self.progress.gone += 1
                 else:
@@ -142,7 +184,6 @@ class Scan:
             [path, *values],
         )
         [found] = self._one("select count(*) from hits")
-        self.progress.found += found
         bar = self._bar()
         chosen = "create or replace temp table chosen as select * from hits"
         chosen += "" if bar is None else f" where key < {bar:d}"
@@ -150,6 +191,8 @@ class Scan:
         [kept] = self._one("select count(*) from chosen")
         if kept:
             self._keep(path, log)
+        # Not before: its file may go while its rows are copied, and what was lost is not found.
+        self.progress.found += found
 
     def _keep(self, path: str, log: str) -> None:
         part = str(Path(self.spec.work) / f"{len(self.parts):06d}.parquet")

@@ -147,6 +147,9 @@ class ReplayedSerializer(serializers.Serializer[dict[str, Any]]):
     difference = serializers.FloatField(allow_null=True)
     status_before = serializers.IntegerField()
     status_after = serializers.IntegerField(allow_null=True)
+    error_before = serializers.CharField(
+        allow_null=True, help_text="What the model raised when it was asked first"
+    )
     request = serializers.CharField(allow_null=True, help_text="JSON")
     before = serializers.CharField(allow_null=True, help_text="JSON")
     after = serializers.CharField(allow_null=True, help_text="JSON")

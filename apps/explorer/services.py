@@ -136,13 +136,8 @@ def note(*, row: Row, running: jobs.Running, **facts: Any) -> None:
 
     Raises: jobs.services.LeaseLost when another worker has the job: its findings stand.
     """
-    rows = type(row)._default_manager.filter(
-        pk=row.pk, state__in=UNFINISHED, job__attempt=running.job.attempt
-    )
-    if rows.update(**facts) != 1:
-        raise jobs.LeaseLost(f"{row} is run by another worker")
-    for name, value in facts.items():
-        setattr(row, name, value)
+    unfinished = type(row)._default_manager.filter(state__in=UNFINISHED)
+    jobs.note(unfinished, row, running, **facts)
     _announce(row)
 
 

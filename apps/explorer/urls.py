@@ -17,6 +17,7 @@ urlpatterns: list[URLPattern] = [
     ),
     path("searches/<int:pk>/cancel", views.cancel, name="search-cancel"),
     path("replays/<int:pk>", views.replay, name="replay"),
+    path("replays/<int:pk>/cancel", views.cancel_replay, name="replay-cancel"),
 ]
 api_urlpatterns: list[URLPattern] = [
     path("endpoints/<int:pk>/searches", api.Searches.as_view(), name="api-endpoint-searches"),
@@ -24,4 +25,5 @@ api_urlpatterns: list[URLPattern] = [
     path("searches/<int:pk>/download", api.SearchDownload.as_view(), name="api-search-download"),
     path("endpoints/<int:pk>/replays", api.Replays.as_view(), name="api-endpoint-replays"),
     path("replays/<int:pk>", api.ReplayDetail.as_view(), name="api-replay"),
+    path("replays/<int:pk>/download", api.ReplayDownload.as_view(), name="api-replay-download"),
 ]

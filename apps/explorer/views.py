@@ -12,7 +12,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from apps.accounts.models import User
 from apps.accounts.selectors import may, require
 from apps.explorer import forms, replayer, results, selectors, services, whole
-from apps.explorer.lifecycle import LONGEST, State
+from apps.explorer.lifecycle import LONGEST, MOST_ROWS, State
 from apps.explorer.models import Replay, Search
 from apps.explorer.question import ALWAYS, SearchRefused
 from apps.monitoring.selectors import requests
@@ -23,6 +23,8 @@ PAGE_ROWS = 50
 MOST_OFFERED = 300  # columns that are offered in a list
 FIRST_OUTPUTS = 3
 RECENT = 10
+LONGEST_ID = 500  # that can be asked for again
+MOST_ADDRESS = 4_000  # characters: servers and mails cut longer ones
 FIXED = ("at", "id", "revision", "version", "status", "latency_us", "caller")
 
 
@@ -83,7 +85,10 @@ def _asked(request: HttpRequest, search: Search | None) -> Any:
 
 def _address(endpoint: Endpoint, search: Search) -> str:
     page = reverse("endpoint-log", args=[endpoint.environment.name, endpoint.name])
-    return f"{page}?{forms.address(search.question)}&search={search.pk}#found"
+    asked = forms.address(search.question)
+    if len(asked) > MOST_ADDRESS:  # the search's row has it, as long as there is one
+        return f"{page}?search={search.pk}#found"
+    return f"{page}?{asked}&search={search.pk}#found"
 
 
 def _search(request: HttpRequest, endpoint: Endpoint) -> Search | None:
@@ -105,8 +110,8 @@ def _about(request: HttpRequest, endpoint: Endpoint, search: Search | None) -> d
     is_final = State(search.state).is_final
     about |= {
         "is_final": is_final,
-        "may_stop": search.asked_by_id == request.user.pk
-        or may(request.user, "job.cancel", search),
+        "may_stop": _may_stop(request, search),
+        "most_rows": MOST_ROWS,
         "percent": 100 * search.files_done // max(search.files_total, 1),
         "revisions": dict(endpoint.revisions.values_list("pk", "number")),
         "targets": selectors.can_be_asked(endpoint)
@@ -166,10 +171,14 @@ class Rows(Sequence[dict[str, Any]]):
 def one(request: HttpRequest, environment: str, name: str, request_id: str) -> HttpResponse:
     """One request whole: inputs, every answer, what differs, its labels."""
     endpoint = _endpoint(request, environment, name, "view")
-    found = requests.find_request(endpoint, request_id[:500], timezone.now() - LONGEST)
-    labels = Labelled.objects.filter(
-        revision__endpoint=endpoint, request_id=request_id[:500], shadow=False
-    ).order_by("row")
+    # Whole, however long: the beginning of an id may be the id of another request.
+    found = requests.find_request(endpoint, request_id, timezone.now() - LONGEST)
+    labels = Labelled.objects.none()
+    if "\0" not in request_id:  # the log may hold it, the database cannot
+        labels = Labelled.objects.filter(
+            revision__endpoint=endpoint, request_id=request_id, shadow=False
+        ).order_by("row")
+    can_be_replayed = len(request_id) <= LONGEST_ID and "\0" not in request_id
     context = {
         "endpoint": endpoint,
         "model": endpoint.model,
@@ -179,7 +188,10 @@ def one(request: HttpRequest, environment: str, name: str, request_id: str) -> H
         "labels": labels[:200],
         "days": LONGEST.days,
         "targets": selectors.can_be_asked(endpoint)
-        if found and may(request.user, "log.replay", endpoint)
+        if found and can_be_replayed and may(request.user, "log.replay", endpoint)
+        else [],
+        "replays": selectors.replays(endpoint).filter(request_id=request_id)[:RECENT]
+        if can_be_replayed
         else [],
     }
     return render(request, "explorer/one.html", context)
@@ -188,13 +200,29 @@ def one(request: HttpRequest, environment: str, name: str, request_id: str) -> H
 @login_required
 @require_POST
 def cancel(request: HttpRequest, pk: int) -> HttpResponse:
-    search = get_object_or_404(Search.objects.select_related("endpoint__model", "job"), pk=pk)
-    require(request.user, "log.search", search)
-    if search.asked_by_id != request.user.pk:
-        require(request.user, "job.cancel", search)
+    found = Search.objects.select_related("endpoint__model", "endpoint__environment", "job")
+    return _cancel(request, get_object_or_404(found, pk=pk))
+
+
+@login_required
+@require_POST
+def cancel_replay(request: HttpRequest, pk: int) -> HttpResponse:
+    found = Replay.objects.select_related("endpoint__model", "endpoint__environment", "job")
+    return _cancel(request, get_object_or_404(found, pk=pk))
+
+
+def _cancel(request: HttpRequest, row: Search | Replay) -> HttpResponse:
+    require(request.user, "log.search", row)
+    if not _may_stop(request, row):
+        require(request.user, "job.cancel", row)
     assert isinstance(request.user, User)
-    services.cancel(row=search, actor=request.user, now=timezone.now())
-    return redirect(search)
+    services.cancel(row=row, actor=request.user, now=timezone.now())
+    return redirect(row)
+
+
+def _may_stop(request: HttpRequest, row: Search | Replay) -> bool:
+    """Whoever asked may stop it; who may cancel other work may stop this too."""
+    return row.asked_by_id == request.user.pk or may(request.user, "job.cancel", row)
 
 
 @login_required
@@ -235,7 +263,7 @@ def replay(request: HttpRequest, pk: int) -> HttpResponse:
         "is_final": State(found.state).is_final,
         "percent": 100 * found.done // max(found.total, 1),
         "topic": f"replay:{found.pk}",
-        "may_stop": found.job is not None and may(request.user, "job.cancel", found),
+        "may_stop": found.job is not None and _may_stop(request, found),
         **_replayed(request, found),
     }
     live = request.headers.get("HX-Request")

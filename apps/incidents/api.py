@@ -1,6 +1,7 @@
 """Incidents and monitors over HTTP: translate, one call, translate back."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from django.db.models import QuerySet
 from django.http import Http404
@@ -14,7 +15,8 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from apps.accounts.models import User
-from apps.accounts.selectors import require
+from apps.accounts.selectors import person, require
+from apps.core.api import checked
 from apps.incidents import figures
 from apps.incidents.lifecycle import Severity, State
 from apps.incidents.models import Incident, Watch
@@ -36,6 +38,7 @@ from apps.incidents.services import handling
 from apps.serving import selectors as serving
 from apps.serving.models import Endpoint
 
+T = TypeVar("T")
 FILTERS = [
     OpenApiParameter("model", str, description="name of the model"),
     OpenApiParameter("environment", str, description="name of the environment"),
@@ -91,65 +94,37 @@ class IncidentChart(APIView):
 class IncidentAcknowledge(APIView):
     @extend_schema(request=RevisionSerializer, responses=IncidentDetailSerializer)
     def post(self, request: Request, pk: int) -> Response:
-        incident = _incident(request, pk, "incident.handle")
-        given = _read(RevisionSerializer, request.data)
-        now = timezone.now()
-        return _answer(
-            handling.acknowledge(incident=incident, actor=_person(request), now=now, **given)
-        )
+        return _answer(_handled(request, pk, RevisionSerializer, handling.acknowledge))
 
 
 class IncidentAssign(APIView):
     @extend_schema(request=AssignSerializer, responses=IncidentDetailSerializer)
     def post(self, request: Request, pk: int) -> Response:
-        incident = _incident(request, pk, "incident.handle")
-        given = _read(AssignSerializer, request.data)
-        name = given.pop("username")
-        to = None if name is None else User.objects.filter(username=name).first()
-        if name is not None and to is None:
-            raise handling.IncidentRefused(f"There is nobody named {name}", "cannot_handle")
-        now = timezone.now()
-        return _answer(
-            handling.assign(incident=incident, to=to, actor=_person(request), now=now, **given)
-        )
+        return _answer(_handled(request, pk, AssignSerializer, _assign))
 
 
 class IncidentMute(APIView):
     @extend_schema(request=MuteSerializer, responses=IncidentDetailSerializer)
     def post(self, request: Request, pk: int) -> Response:
-        incident = _incident(request, pk, "incident.handle")
-        given = _read(MuteSerializer, request.data)
-        now = timezone.now()
-        return _answer(handling.mute(incident=incident, actor=_person(request), now=now, **given))
+        return _answer(_handled(request, pk, MuteSerializer, handling.mute))
 
 
 class IncidentResolve(APIView):
     @extend_schema(request=ReasonSerializer, responses=IncidentDetailSerializer)
     def post(self, request: Request, pk: int) -> Response:
-        incident = _incident(request, pk, "incident.handle")
-        given = _read(ReasonSerializer, request.data)
-        now = timezone.now()
-        return _answer(
-            handling.resolve(incident=incident, actor=_person(request), now=now, **given)
-        )
+        return _answer(_handled(request, pk, ReasonSerializer, handling.resolve))
 
 
 class IncidentReopen(APIView):
     @extend_schema(request=ReasonSerializer, responses=IncidentDetailSerializer)
     def post(self, request: Request, pk: int) -> Response:
-        incident = _incident(request, pk, "incident.handle")
-        given = _read(ReasonSerializer, request.data)
-        now = timezone.now()
-        return _answer(handling.reopen(incident=incident, actor=_person(request), now=now, **given))
+        return _answer(_handled(request, pk, ReasonSerializer, handling.reopen))
 
 
 class IncidentNotes(APIView):
     @extend_schema(request=WriteNoteSerializer, responses={201: NoteSerializer})
     def post(self, request: Request, pk: int) -> Response:
-        incident = _incident(request, pk, "incident.handle")
-        given = _read(WriteNoteSerializer, request.data)
-        now = timezone.now()
-        note = handling.note(incident=incident, actor=_person(request), now=now, **given)
+        note = _handled(request, pk, WriteNoteSerializer, handling.note)
         return Response(NoteSerializer(note).data, status=status.HTTP_201_CREATED)
 
 
@@ -174,9 +149,9 @@ class EndpointMonitorMute(APIView):
         watch = Watch.objects.filter(endpoint=endpoint, rule=monitor.replace("\0", "")).first()
         if watch is None:
             raise Http404
-        given = _read(MonitorMuteSerializer, request.data)
+        given = checked(MonitorMuteSerializer, request.data)
         now = timezone.now()
-        handling.mute_watch(watch=watch, actor=_person(request), now=now, **given)
+        handling.mute_watch(watch=watch, actor=person(request.user), now=now, **given)
         return Response(MonitorSerializer(shown.monitors(endpoint, now), many=True).data)
 
 
@@ -184,6 +159,20 @@ def _incident(request: Request, pk: int, verb: str) -> Incident:
     incident = get_object_or_404(selectors.visible_to(request.user), pk=pk)
     require(request.user, verb, incident)
     return incident
+
+
+def _handled(request: Request, pk: int, serializer: type[Any], verb: Callable[..., T]) -> T:
+    """What the verb makes of an incident, with what was sent in the serializer's shape."""
+    incident = _incident(request, pk, "incident.handle")
+    given = checked(serializer, request.data)
+    return verb(incident=incident, actor=person(request.user), now=timezone.now(), **given)
+
+
+def _assign(*, username: str | None, **given: Any) -> Incident:
+    to = None if username is None else User.objects.filter(username=username).first()
+    if username is not None and to is None:
+        raise handling.IncidentRefused(f"There is nobody named {username}", "cannot_handle")
+    return handling.assign(to=to, **given)
 
 
 def _endpoint(request: Request, pk: int, verb: str) -> Endpoint:
@@ -201,15 +190,3 @@ def _answer(incident: Incident) -> Response:
         "changes": changes.of(incident),
     }
     return Response(IncidentDetailSerializer(seen).data)
-
-
-def _person(request: Request) -> User:
-    assert isinstance(request.user, User)
-    return request.user
-
-
-def _read(serializer: type[Any], data: Any) -> dict[str, Any]:
-    asked = serializer(data=data)
-    asked.is_valid(raise_exception=True)
-    values: dict[str, Any] = asked.validated_data
-    return values

@@ -5,7 +5,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from apps.baselines import selectors as baselines
-from apps.baselines.layout import INPUT, SCORE_BINS, Kind
+from apps.baselines.layout import SCORE_BINS, Kind
+from apps.baselines.meaning import INPUT
 from apps.core.templatetags.formats import revision_index
 from apps.incidents.models import Alert, Incident
 from apps.monitoring.selectors import requests as monitoring

@@ -9,8 +9,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
 
-from apps.accounts.models import User
-from apps.accounts.selectors import may, require
+from apps.accounts.selectors import may, person, require
 from apps.incidents.lifecycle import Severity, State
 from apps.incidents.models import Incident, Watch
 from apps.incidents.selectors import changes, shown
@@ -114,7 +113,7 @@ def endpoint(request: HttpRequest, environment: str, name: str) -> HttpResponse:
 @require_POST
 def acknowledge(request: HttpRequest, pk: int) -> HttpResponse:
     held = _incident(request, pk, "incident.handle")
-    handling.acknowledge(incident=held, actor=_person(request), now=timezone.now())
+    handling.acknowledge(incident=held, actor=person(request.user), now=timezone.now())
     messages.success(request, "You are on it: everybody sees that")
     return redirect(held)
 
@@ -125,7 +124,7 @@ def assign(request: HttpRequest, pk: int) -> HttpResponse:
     held = _incident(request, pk, "incident.handle")
     name = request.POST.get("username", "").replace("\0", "")
     to = get_object_or_404(selectors.handlers(held), username=name) if name else None
-    handling.assign(incident=held, to=to, actor=_person(request), now=timezone.now())
+    handling.assign(incident=held, to=to, actor=person(request.user), now=timezone.now())
     messages.success(request, f"Assigned to {to}" if to else "Assigned to nobody")
     return redirect(held)
 
@@ -136,7 +135,7 @@ def mute(request: HttpRequest, pk: int) -> HttpResponse:
     held = _incident(request, pk, "incident.handle")
     now = timezone.now()
     until = _until(request, now)
-    handling.mute(incident=held, until=until, actor=_person(request), now=now)
+    handling.mute(incident=held, until=until, actor=person(request.user), now=now)
     messages.success(request, "No mails about it until then" if until else "Mails come again")
     return redirect(held)
 
@@ -146,7 +145,7 @@ def mute(request: HttpRequest, pk: int) -> HttpResponse:
 def resolve(request: HttpRequest, pk: int) -> HttpResponse:
     held = _incident(request, pk, "incident.handle")
     reason = request.POST.get("reason", "")[:2000]
-    handling.resolve(incident=held, actor=_person(request), reason=reason, now=timezone.now())
+    handling.resolve(incident=held, actor=person(request.user), reason=reason, now=timezone.now())
     messages.success(request, "Resolved; what still is wrong fires again once it was right")
     return redirect(held)
 
@@ -155,7 +154,7 @@ def resolve(request: HttpRequest, pk: int) -> HttpResponse:
 @require_POST
 def reopen(request: HttpRequest, pk: int) -> HttpResponse:
     held = _incident(request, pk, "incident.handle")
-    handling.reopen(incident=held, actor=_person(request), now=timezone.now())
+    handling.reopen(incident=held, actor=person(request.user), now=timezone.now())
     messages.success(request, "Taken up again")
     return redirect(held)
 
@@ -165,7 +164,7 @@ def reopen(request: HttpRequest, pk: int) -> HttpResponse:
 def note(request: HttpRequest, pk: int) -> HttpResponse:
     held = _incident(request, pk, "incident.handle")
     text = request.POST.get("text", "").replace("\0", "")[:10_000]
-    handling.note(incident=held, text=text, actor=_person(request), now=timezone.now())
+    handling.note(incident=held, text=text, actor=person(request.user), now=timezone.now())
     return redirect(held)
 
 
@@ -178,7 +177,7 @@ def mute_monitor(request: HttpRequest, environment: str, name: str, monitor: str
         raise Http404
     now = timezone.now()
     until = _until(request, now)
-    handling.mute_watch(watch=watch, until=until, actor=_person(request), now=now)
+    handling.mute_watch(watch=watch, until=until, actor=person(request.user), now=now)
     words = "fires nothing until then" if until else "fires again"
     messages.success(request, f"The monitor {monitor} {words}")
     return redirect("endpoint-incidents", environment, name)
@@ -201,8 +200,3 @@ def _until(request: HttpRequest, now: datetime) -> datetime | None:
     """The moment that a choice of hours names; None: the mute ends."""
     hours = request.POST.get("hours", "")
     return now + timedelta(hours=int(hours)) if hours in dict(MUTES) else None
-
-
-def _person(request: HttpRequest) -> User:
-    assert isinstance(request.user, User)
-    return request.user

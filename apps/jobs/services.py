@@ -6,9 +6,11 @@ import threading
 import traceback
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import Any, TypeVar
 
 from django.conf import settings
 from django.db import IntegrityError, close_old_connections, connection, transaction
+from django.db.models import Model, QuerySet
 from django.db.utils import InterfaceError, OperationalError
 from django.utils import timezone
 
@@ -25,6 +27,7 @@ from apps.jobs.models import Job, JobLine
 MOST_WAITS = 35
 LONGEST_PAUSE_SECONDS = 30
 SWEEP_SECONDS = 3  # between two sweeps
+M = TypeVar("M", bound=Model)
 
 
 class Cancelled(Exception):
@@ -87,6 +90,19 @@ def enqueue(*, kind: str, subject_id: int, owning_team_id: int, now: datetime) -
         return Job.objects.unfinished().get(kind=kind, subject_id=subject_id)
     wake(f"{kind}.run", job.pk)
     return job
+
+
+def note(unfinished: QuerySet[M], subject: M, running: Running, /, **facts: Any) -> None:
+    """It writes down on a job's subject what is known so far, while the job is its own.
+
+    `unfinished`: the rows that have not ended. Raises: LeaseLost when this subject is none of
+    them any more, or another worker has the job: what that one finds stands.
+    """
+    mine = unfinished.filter(pk=subject.pk, job__attempt=running.job.attempt)
+    if mine.update(**facts) != 1:
+        raise LeaseLost(f"{subject} is run by another worker")
+    for field, value in facts.items():
+        setattr(subject, field, value)
 
 
 @transaction.atomic

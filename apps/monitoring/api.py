@@ -19,7 +19,7 @@ from apps.accounts.models import User
 from apps.accounts.selectors import Caller, require
 from apps.monitoring import pictures
 from apps.monitoring.models import Rollup, Slice
-from apps.monitoring.selectors import charts, drift
+from apps.monitoring.selectors import charts, drift, versus
 from apps.monitoring.selectors import requests as selectors
 from apps.monitoring.serializers import (
     CHART_KINDS,
@@ -99,28 +99,33 @@ class Chart(APIView):
 class Drift(APIView):
     @extend_schema(parameters=[RowsSerializer], responses=DriftSerializer)
     def get(self, request: Request, pk: int) -> Response:
-        """How far each column is from the reference or the window before, what matters first."""
+        """How far each column is from what it is compared with, what matters first."""
         endpoint = endpoint_for(request.user, pk)
         given = _checked(RowsSerializer, request)
         revision = given.revision_of(endpoint)
         since, until = given.span(timezone.now())
         if revision is None:
-            raise charts.NothingToCompare("No revision was ever deployed here", "no_revision")
-        found = drift.of(
-            revision, since, until, against=given.against, slice=given.slice_of(endpoint)
-        )
-        if found.baseline is None:
-            raise charts.without_baseline(revision)
+            raise versus.NothingToCompare("No revision was ever deployed here", "no_revision")
+        other, part = given.other_of(endpoint, revision), given.slice_of(endpoint)
+        side = versus.side(revision)
+        notes: dict[str, str] = {}
+        if other is not None:
+            pair = versus.of(revision, other)
+            found, notes = versus.judged(pair, since, until, slice=part), versus.notes(pair)
+        else:
+            found = drift.of(revision, since, until, against=given.against, slice=part)
         answer = {
             "revision": revision.number,
             "version": revision.version.number,
-            "baseline": found.baseline.number,
-            "against": given.against,
+            "baseline": side.baseline.number,
+            "against": "revision" if other else given.against,
+            "other": other and other.number,
             "since": found.since,
             "until": found.until,
             "rows": found.rows,
             "widened": found.widened,
             "columns": found.columns,
+            "notes": notes,
         }
         return Response(DriftSerializer(answer).data)
 

@@ -4,16 +4,28 @@ from collections.abc import Iterator
 
 import orjson
 
+DEEPEST = 254  # levels that orjson writes
 RAW_BYTES = 64 << 10  # as much as a model server keeps of a body that is no JSON
 _END = object()
 
 
-def text(body: object) -> str:
+def text(body: object) -> bytes:
     """It writes a body; one that orjson reads but does not write becomes {"raw": its beginning}."""
     try:
-        return orjson.dumps(body).decode()
+        return orjson.dumps(body)
     except TypeError:  # orjson reads 1024 levels and writes 254: one request would end the log
-        return orjson.dumps({"raw": _beginning(body)}).decode()
+        return orjson.dumps({"raw": _beginning(body)})
+
+
+def as_it_came(written: bytes, body: object) -> bytes:
+    """It gives the bytes that a body was parsed from, where whoever reads them can write it too."""
+    if written.count(b"[") + written.count(b"{") <= DEEPEST:
+        return written.strip()
+    try:
+        orjson.dumps(body)
+    except TypeError:
+        return text(body)
+    return written.strip()
 
 
 def _beginning(body: object) -> str:

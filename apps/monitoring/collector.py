@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 
 from apps.core import live
 from apps.monitoring import places, segments
-from apps.monitoring.services import gateway, leftovers, log_files, retention, tallies
+from apps.monitoring.services import gateway, leftovers, log_files, retention, tallies, usage
 from apps.monitoring.services import segments as counting
 from apps.monitoring.services.reading import Reader
 from apps.monitoring.services.segments import Found
@@ -32,6 +32,7 @@ BATCH_BYTES = 64 << 20
 AHEAD_SEGMENTS = 8  # of the next batch, read while this one is written
 FILES_A_TICK = 4  # of one endpoint
 RECHECK_SECONDS = 10.0
+MEASURE_SECONDS = 10.0
 RECOUNT_SECONDS = 10.0  # a new baseline or slice is noticed as late
 SUMMARY_SECONDS = 60.0
 EXPIRY_SECONDS = 60.0
@@ -54,6 +55,7 @@ class Collector:
         self._expired_at = clock()
         self._has_rows = True  # that may not be counted yet
         self._recounted_at = 0.0
+        self._measured_at = float("-inf")
         self._announce = _Announcements(clock)
         self._nowhere: Counter[str] = Counter()
         self._shut: dict[int, str] = {}  # revision -> why its spool cannot be listed
@@ -98,6 +100,7 @@ class Collector:
             self.count_gateway,
             self.write_log_files,
             self.count_rows,
+            self.measure,
             self.expire,
         ):
             try:
@@ -190,12 +193,20 @@ class Collector:
             self._has_rows = tallies.count(now=self._now())
         return self._has_rows
 
+    def measure(self) -> bool:
+        """It counts what replicas used since it last looked."""
+        if self._clock() - self._measured_at >= MEASURE_SECONDS:
+            self._measured_at = self._clock()
+            self._announce.add(usage.count())
+        return False
+
     def expire(self) -> bool:
         """It removes what has been kept long enough."""
         if self._clock() - self._expired_at >= EXPIRY_SECONDS:
             self._expired_at = self._clock()
             retention.limit_rejected()
             retention.expire(now=self._now())
+            usage.forget_gone(now=self._now())
         return False
 
     def _sum_up(self) -> None:

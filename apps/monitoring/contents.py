@@ -19,9 +19,14 @@ import numpy as np
 import pyarrow as pa
 
 from apps.monitoring import extract, parquet, segments, shapes
+from apps.monitoring.patterns import Patterns
 from apps.monitoring.sums import Answers
 
 log = logging.getLogger(__name__)
+
+MOST_KNOWN = 64  # revisions; whose segments were read last
+# It only spares work: a process that begins anew reads the same.
+_KNOWN: dict[int, tuple[Mapping[str, Any], Patterns]] = {}
 
 
 @dataclass(frozen=True)
@@ -57,18 +62,18 @@ def read(path: Path, about: About) -> Contents:
     Raises: segments.Unreadable; FileNotFoundError.
     """
     stamp = segments.stamp(path)
-    known = shapes.plan(about.signature)
+    patterns = _patterns(about)
     answers: list[Answers] = []
     logged: list[pa.Table] = []
     predictions: list[pa.Table] = []
     rows = dropped = torn = 0
     with _without_garbage():
-        for part in segments.parts(path):
+        for part in segments.parts(path, patterns):
             answers.append(part.answers())
             rows, dropped, torn = rows + part.rows, dropped + part.dropped, torn + part.torn
             batch = parquet.batch(part, revision=about.revision, version=about.version)
             logged.append(pa.Table.from_batches([batch]))
-            predictions.append(_predictions(part, logged[-1], known))
+            predictions.append(_predictions(part, logged[-1], patterns.known))
             del part  # or two would be in memory at once
     return Contents(
         answers=joined(answers),
@@ -101,6 +106,17 @@ def _predictions(part: segments.Segment, logged: pa.Table, known: shapes.Plan) -
         log.exception("%d requests could not be read as rows", part.rows)
         nothing = [(None, None)] * part.rows
         return extract.table(extract.Requests(logged, formats, part.status, nothing), known)
+
+
+def _patterns(about: About) -> Patterns:
+    """It gives what is known of the revision's bodies from the segments before."""
+    signature, patterns = _KNOWN.pop(about.revision, (None, None))
+    if patterns is None or signature != about.signature:
+        patterns = Patterns(shapes.plan(about.signature))
+    _KNOWN[about.revision] = about.signature, patterns
+    if len(_KNOWN) > MOST_KNOWN:
+        del _KNOWN[next(iter(_KNOWN))]
+    return patterns
 
 
 @contextmanager

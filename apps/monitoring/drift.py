@@ -13,14 +13,15 @@ from math import sqrt
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import betaincinv, chdtri, ndtr
+from scipy.special import betaincinv, chdtri, gammaln
 
-from apps.baselines.distances import LN2, Distance, compare, rows_of, values_of
-from apps.baselines.layout import COUNTERS, INPUT, Column, Counts, Layout
+from apps.baselines.distances import LN2, Distance, compare, doubts, rows_of, values_of
+from apps.baselines.layout import COUNTERS, Column, Counts, Layout
+from apps.baselines.meaning import INPUT
 
 LEAST_ROWS = 500
-# Shared among the columns of a window. At most one window of a thousand without drift may raise an
-# alarm: half of that by distances, half by shares.
+# At most one window of a thousand without drift may raise an alarm: half of that by distances,
+# shared among the columns, half by shares, shared among all shares of all columns.
 ALPHA = 0.0005
 LEAST_JS = 0.08
 NATURAL_TIMES = 1.25
@@ -39,6 +40,7 @@ class State(StrEnum):
     QUIET = "quiet"
     DRIFTED = "drifted"
     CRITICAL = "critical"
+    INCOMPARABLE = "incomparable"  # of two revisions: their bins have too few edges in common
 
     @property
     def is_loud(self) -> bool:
@@ -118,7 +120,7 @@ def judge(
     compared = max(sum(one.js is not None for one in distances), 1)
     rows, reference_rows = rows_of(layout, window), rows_of(layout, reference)
     occupied = _occupied(layout, reference)
-    shares = _shares(layout, reference, window, natural, compared, is_fitted=is_fitted)
+    shares = _shares(layout, reference, window, natural, is_fitted=is_fitted)
     found = []
     for at, (column, one) in enumerate(zip(layout.columns, distances, strict=True)):
         usual = natural.get(column.name, {}).get("js", 0.0)
@@ -169,7 +171,7 @@ def smallest(distance: Distance, threshold: float, compared: int, bins: int) -> 
         return None
     free = max(bins - 1, 1)
     needed = float(chdtri(free, ALPHA / compared)) - free
-    chance = (1 / distance.n + 1 / distance.m) / (8 * LN2)
+    chance = (distance.doubt / distance.n + 1 / distance.m) / (8 * LN2)
     return min(max(threshold, sqrt(max(needed, 0.0) * chance)), 1.0)
 
 
@@ -191,12 +193,15 @@ def _shares(
     reference: Counts,
     window: Counts,
     natural: Mapping[str, Mapping[str, float]],
-    compared: int,
     *,
     is_fitted: bool,
 ) -> dict[str, list[Share]]:
     """Signal -> its share in each column."""
     now, before = _counted(layout, window), _counted(layout, reference)
+    tests = sum(int(np.sum(~np.isnan(x) & (m > 0))) for x, m in now.values())
+    alpha = ALPHA / max(tests, 1)
+    # How many are new follows from the few that came once or twice: less sure than a count.
+    doubt = doubts(layout, is_fitted=is_fitted)
     if is_fitted:
         # By construction nothing of it is unseen; so much is to be expected of new rows.
         singles = np.array([column.singles for column in layout.columns])
@@ -212,9 +217,19 @@ def _shares(
             for window, usually, state in zip(
                 _told(x, m),
                 _told(y, n),
-                _share_states(name, x, m, y, n, floors, compared, is_fitted=is_fitted),
+                _share_states(
+                    name,
+                    x,
+                    m,
+                    y,
+                    n,
+                    floors,
+                    alpha,
+                    is_fitted=is_fitted,
+                    doubt=doubt if name == "unseen" else np.ones_like(doubt),
+                ),
                 strict=True,
-            )
+            )  # fmt: skip
         ]
     return found
 
@@ -254,15 +269,15 @@ def _share_states(
     y: Floats,
     n: Floats,
     floors: Floats,
-    compared: int,
+    alpha: float,
     *,
     is_fitted: bool,
+    doubt: Floats,
 ) -> list[State]:
-    """It judges x of m rows against y of n."""
-    alpha = ALPHA / compared
+    """It judges x of m rows against y of n, whose variance counts `doubt` times."""
     gap = np.round(x / np.maximum(m, 1) - y / np.maximum(n, 1), 12)  # 0.03 - 0.01 is below 0.02
     is_enough = np.minimum(m, n) >= LEAST_ROWS
-    is_loud = (np.abs(gap) >= floors) & (_chance(x, m, y, n) < alpha)
+    is_loud = (np.abs(gap) >= floors) & (chance(x, m, y / doubt, n / doubt) < alpha)
     if name in NEVER:
         is_loud &= gap > 0
         if is_fitted:
@@ -288,14 +303,29 @@ def _share_state(
     return State.CRITICAL if is_critical else State.DRIFTED
 
 
-def _chance(x: Floats, m: Floats, y: Floats, n: Floats) -> Floats:
-    """p of the two-sided test of two proportions, with the pooled variance."""
-    m, n = np.maximum(m, 1), np.maximum(n, 1)
-    pooled = (x + y) / (m + n)
-    variance = np.maximum(pooled * (1 - pooled), 0) * (1 / m + 1 / n)
-    gap = np.abs(x / m - y / n)
-    z = np.divide(gap, np.sqrt(variance), out=np.zeros_like(gap), where=variance > 0)
-    found: Floats = 2 * ndtr(-z)
+def chance(x: Floats, m: Floats, y: Floats, n: Floats) -> Floats:
+    """It gives an upper bound of the two-sided p of Fisher's exact test, x of m against y of n.
+
+    Of x + y the window has hypergeometrically many. From x outward each number is less likely than
+    the one before by at least the first ratio, so that the tail is no more than a geometric series.
+    A test by the normal distribution alarms up to ten times as often as it says, where shares are
+    small. NaN where there is no x.
+    """
+    x, y = np.minimum(x, m), np.minimum(y, n)
+    is_more = x * n >= y * m
+    # As many as y, or more, of n is the same tail where the window has fewer.
+    high, low = np.where(is_more, x, y), np.where(is_more, y, x)
+    of, against = np.where(is_more, m, n), np.where(is_more, n, m)
+    logs = _choices(of, high) + _choices(against, low) - _choices(of + against, high + low)
+    ratio = (of - high) * low / ((high + 1) * (against - low + 1))
+    tail = np.exp(np.minimum(logs, 0)) / np.maximum(1 - ratio, 1e-9)
+    found: Floats = np.minimum(2 * tail, 1.0)
+    return found
+
+
+def _choices(of: Floats, taken: Floats) -> Floats:
+    """Logarithm of the binomial coefficient."""
+    found: Floats = gammaln(of + 1) - gammaln(taken + 1) - gammaln(of - taken + 1)
     return found
 
 

@@ -52,7 +52,7 @@ class Requests:
     log: pa.Table
     format: Sequence[str]
     status: Sequence[int]
-    bodies: Sequence[tuple[Any, Any]]  # what was asked, what was answered
+    bodies: Sequence[tuple[Any, Any]]  # what was asked and answered: as parsed, or a Shape already
 
 
 def table(requests: Requests, known: Plan) -> pa.Table:
@@ -61,16 +61,22 @@ def table(requests: Requests, known: Plan) -> pa.Table:
     found: list[_Found] = []
     for place, (request, response) in enumerate(requests.bodies):
         protocol = requests.format[place]
-        asked = shapes.asked(protocol, request, known)
+        asked = request if type(request) is Shape else shapes.asked(protocol, request, known)
         answer = None
         if asked is not None and requests.status[place] < 400:
-            answer = shapes.answered(protocol, response, asked.rows, known)
+            answer = _answer(protocol, response, asked, known)
         found.append((asked, answer))
         alike[asked and asked.key, answer and answer.key].append(place)
     cells = _Cells(known, sum(asked.rows if asked else 1 for asked, _ in found))
     for places in alike.values():
         cells.add(places, [found[place] for place in places])
     return cells.table(requests.log)
+
+
+def _answer(protocol: str, response: Any, asked: Shape, known: Plan) -> Shape | None:
+    is_read = type(response) is Shape
+    answer = response if is_read else shapes.answered(protocol, response, known)
+    return answer if answer is not None and answer.rows == asked.rows else None
 
 
 def joined(tables: Iterable[pa.Table]) -> pa.Table:

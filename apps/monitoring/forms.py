@@ -9,6 +9,7 @@ from django import forms
 from django.utils.datastructures import MultiValueDict
 
 from apps.monitoring.models import Slice
+from apps.monitoring.selectors import versus
 from apps.monitoring.spans import WINDOWS, WORDS
 from apps.serving.models import Revision
 
@@ -38,7 +39,7 @@ class Chosen:
     window: str
     until: datetime | None  # None: now, and the page stays at the right edge
     revision: Revision | None
-    other: Revision | None  # beside `revision` in the charts of requests
+    other: Revision | None  # beside `revision` in the charts
     against: str
     slice: Slice | None
     column: str
@@ -50,6 +51,19 @@ class Chosen:
     @property
     def words(self) -> str:
         return WORDS[self.window]
+
+    @property
+    def beside(self) -> Revision | None:
+        """Whose rows the columns are compared with; nobody's are with their own."""
+        same = self.revision and self.other and self.revision.pk == self.other.pk
+        return None if self.revision is None or same else self.other
+
+    @property
+    def reference(self) -> str:
+        """What the columns are compared with, in words."""
+        if self.beside is not None:
+            return versus.name_of(self.beside)
+        return "the reference" if self.against == BASELINE else "the window before"
 
     @property
     def is_live(self) -> bool:

@@ -222,7 +222,7 @@ def _status(entry: dict[str, Any]) -> int:
     if code or "DC" not in str(entry.get("flags")).split(","):
         return code
     # The caller hung up. The log has no duration then, as nothing was sent; but a replica that
-    # hangs for the time limit of one try (10 s, `Timeouts` in apps/serving/backends/envoy.py) is
+    # hangs for the time limit of one try (10 s, `Timeouts` in apps/serving/backends/routing.py) is
     # given up for a second attempt. A candidate that hangs must not pass for impatient callers.
     return HUNG_UP if int(entry.get("attempts") or 0) <= 1 else 0
 

@@ -35,6 +35,7 @@ def of_columns(
     columns: "Sequence[ColumnDrift]", rows: int, window: str, reference: str = "the reference"
 ) -> Headline:
     """It says what drifted, worst first; or that nothing did; or that nobody can know yet."""
+    untold = [one for one in columns if one.state == "incomparable"]
     drifted = [one for one in columns if one.state in ("drifted", "critical")]
     broken = [one for one in columns if any(state not in QUIET for _, state in signals(one))]
     before = max((one.reference_rows for one in columns), default=0)
@@ -43,13 +44,17 @@ def of_columns(
             "not_enough_data",
             f"Nothing to compare with: {reference} has {before} rows, {LEAST_ROWS} needed",
         )
-    if columns and all(one.state == "not_enough_data" for one in columns):
+    if columns and len(untold) == len(columns):
+        return Headline(
+            "incomparable", f"No column can be compared with {reference}", "Their bins differ."
+        )
+    if columns and all(one.state in ("not_enough_data", "incomparable") for one in columns):
         return Headline(
             "not_enough_data",
             f"Not enough data: {rows} rows in {window}, {LEAST_ROWS} needed",
             "Nothing is said about drift until then; choose a longer window to reach it.",
         )
-    note = _broken(broken)
+    note = "; ".join(filter(None, (_broken(broken), _untold(untold))))
     if drifted:
         critical = any(one.state == "critical" for one in drifted)
         return Headline(
@@ -61,11 +66,9 @@ def of_columns(
         return Headline(
             "drifted", f"Inputs are distributed like {reference}, but not all are sound", note
         )
-    return Headline(
-        "quiet",
-        f"Inputs look like {reference}",
-        f"{len(columns)} columns of {format_num(rows)} rows in {window}",
-    )
+    those = "Inputs look" if not untold else "Those that can be compared look"
+    words = f"{len(columns) - len(untold)} columns of {format_num(rows)} rows in {window}"
+    return Headline("quiet", f"{those} like {reference}", "; ".join(filter(None, (words, note))))
 
 
 def signals(one: "ColumnDrift") -> list[tuple[str, str]]:
@@ -91,8 +94,20 @@ def _named(columns: "Sequence[ColumnDrift]") -> str:
         f"{one.label} (critical)" if one.state == "critical" else one.label
         for one in columns[:MOST_NAMED]
     ]
-    more = len(columns) - MOST_NAMED
+    return _listed(words, len(columns))
+
+
+def _labels(columns: "Sequence[ColumnDrift]") -> str:
+    return _listed([one.label for one in columns[:MOST_NAMED]], len(columns))
+
+
+def _listed(words: "Sequence[str]", many: int) -> str:
+    more = many - MOST_NAMED
     return ", ".join(words) + (f" and {more} more" if more > 0 else "")
+
+
+def _untold(columns: "Sequence[ColumnDrift]") -> str:
+    return f"cannot be compared: {_labels(columns)}" if columns else ""
 
 
 def _broken(columns: "Sequence[ColumnDrift]") -> str:

@@ -100,6 +100,57 @@ class Rollup(models.Model):
         return f"{self.revision_id} {self.at:%H:%M:%S} +{self.width_seconds}s"
 
 
+class ReplicaUse(models.Model):
+    """What one replica used in one span of time, as sums and maxima that merge exactly."""
+
+    revision = models.ForeignKey(Revision, on_delete=models.CASCADE, related_name="replica_use")
+    index = models.PositiveSmallIntegerField()
+    at = models.DateTimeField()  # start of the span
+    width_seconds = models.PositiveIntegerField()
+    processor_seconds = models.FloatField(default=0)
+    measured_seconds = models.FloatField(default=0)  # in which those were used
+    most_processors = models.FloatField(null=True)  # between two looks
+    memory_looks = models.PositiveIntegerField(default=0)
+    memory_mb_sum = models.PositiveBigIntegerField(default=0)  # over the looks
+    most_memory_mb = models.PositiveIntegerField(null=True)
+    in_flight_looks = models.PositiveIntegerField(default=0)
+    in_flight_sum = models.PositiveBigIntegerField(default=0)
+    most_in_flight = models.PositiveIntegerField(null=True)
+    # At the last look. null: there was none, or nothing to compare with it.
+    processors_limit = models.FloatField(null=True)
+    memory_limit_mb = models.FloatField(null=True)
+    in_flight_limit = models.FloatField(null=True)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["revision", "width_seconds", "at", "index"], name="replica_use_once"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.revision_id}.{self.index} {self.at:%H:%M:%S} +{self.width_seconds}s"
+
+
+class ReplicaLook(models.Model):
+    """How far one replica's use was counted; moves in the transaction that adds what was new."""
+
+    revision = models.ForeignKey(Revision, on_delete=models.CASCADE, related_name="+")
+    index = models.PositiveSmallIntegerField()
+    at = models.DateTimeField(null=True)
+    started_at = models.DateTimeField(null=True)
+    processor_at = models.DateTimeField(null=True)
+    processor_seconds = models.FloatField(default=0)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["revision", "index"], name="replica_look_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.revision_id}.{self.index} at {self.at}"
+
+
 class Slice(models.Model):
     """A named part of an endpoint's rows, by a condition on their columns."""
 

@@ -17,7 +17,9 @@ from typing import Any
 import numpy as np
 import orjson
 
-from apps.monitoring import bodies
+from apps.monitoring import bodies, lines
+from apps.monitoring.lines import Line
+from apps.monitoring.patterns import Patterns
 from apps.monitoring.sums import Answers
 
 OPEN = ".open"
@@ -58,8 +60,9 @@ class Segment:
     shadow: list[bool] = field(default_factory=list)
     id: list[str] = field(default_factory=list)
     share: list[float] = field(default_factory=list)
-    texts: list[tuple[str, str, str, str, str]] = field(default_factory=list)  # as in TEXTS
-    bodies: list[tuple[Any, Any]] = field(default_factory=list)  # asked and answered, as parsed
+    texts: list[tuple[str, str, bytes, bytes, str]] = field(default_factory=list)  # as in TEXTS
+    # What was asked and answered, as parsed; the Shape of what one of the patterns could read.
+    bodies: list[tuple[Any, Any]] = field(default_factory=list)
     outlines: list[tuple[int, int, int, bool]] = field(default_factory=list)  # for sums alone
     dropped: int = 0  # what the server said it could not keep
     torn: int = 0  # lines that are not records, or of another time
@@ -127,14 +130,14 @@ def read(path: Path, *, whole: bool = False) -> Segment:
     return segment
 
 
-def parts(path: Path) -> Iterator[Segment]:
+def parts(path: Path, patterns: Patterns | None = None) -> Iterator[Segment]:
     """It reads a sealed segment whole, a part after the other.
 
     Raises: Unreadable; FileNotFoundError.
     """
     part, size = Segment(), 0
     for line, written_us in _lines(path):
-        _take(line, part, written_us, whole=True)
+        _take(line, part, written_us, True, patterns)
         size += len(line)
         if size >= PART_BYTES:
             yield part
@@ -192,17 +195,20 @@ def _content(path: Path) -> tuple[bytes, int]:
             raise Unreadable(f"It cannot be read: {error.strerror}") from error
 
 
-def _take(line: bytes, segment: Segment, written_us: int, whole: bool) -> None:
+def _take(
+    line: bytes, segment: Segment, written_us: int, whole: bool, patterns: Patterns | None = None
+) -> None:
     try:
-        record = orjson.loads(line)
+        found = (lines.cut(line, patterns) if whole else None) or lines.parsed(line)
     except orjson.JSONDecodeError:
         segment.torn += 1
         return
+    record = found.record
     if not isinstance(record, dict):
         segment.torn += 1
     elif _is_counted(record, written_us):
         if record.get("kept") is not False:
-            _keep(record, segment, whole)
+            _keep(found, segment, whole)
         elif whole:
             segment.outlines.append(
                 (record["ts"], record["status"], record["us"], record["shadow"])
@@ -222,7 +228,8 @@ def _count(record: dict[str, Any], segment: Segment) -> None:
     segment.shadow.append(record["shadow"])
 
 
-def _keep(record: dict[str, Any], segment: Segment, whole: bool) -> None:
+def _keep(line: Line, segment: Segment, whole: bool) -> None:
+    record = line.record
     share = record.get("share", 1.0)
     if not (isinstance(record.get("id"), str) and type(share) in (int, float) and 0 < share <= 1):
         segment.torn += 1
@@ -236,8 +243,8 @@ def _keep(record: dict[str, Any], segment: Segment, whole: bool) -> None:
             (
                 _text(record.get("format")),
                 _text(record.get("caller")),
-                bodies.text(record.get("request")),
-                bodies.text(record.get("response")),
+                bodies.text(record.get("request")) if line.request is None else line.request,
+                bodies.text(record.get("response")) if line.response is None else line.response,
                 _text(record.get("error")),
             )
         )

@@ -12,7 +12,12 @@ from apps.monitoring.selectors import charts
 from apps.serving.models import Endpoint, Revision
 
 CHART_KINDS = sorted(charts.KINDS)
-COMPARE = "baseline, previous (the window of the same length before), or one or two revisions"
+COMPARE = (
+    "What the columns of the revision are compared with: baseline, previous (the window of the "
+    "same length before), or the number of another revision, whose rows of the same time are "
+    "taken. Charts of requests show only the revisions named. Two with a comma: the first against "
+    "the second. A revision is never compared with itself, but with the baseline."
+)
 DAY = timedelta(days=1)
 
 
@@ -67,14 +72,31 @@ class RowsSerializer(WindowSerializer):
         """It gives the revision that was asked for, or the stable one, or else the newest."""
         rows = endpoint.revisions.select_related("version__model", "endpoint")
         number = self.validated_data.get("revision")
+        if number is None and len(self.named) > 1:
+            number = self.named[0]
         if number is None:
             newest = rows.order_by("-number")
             stable = newest.filter(pk=endpoint.stable_id) if endpoint.stable_id else newest
             return stable.first()
+        return self._found(endpoint, number, "revision")
+
+    def other_of(self, endpoint: Endpoint, revision: Revision | None) -> Revision | None:
+        """It gives the revision whose rows those of `revision` are compared with, if one is."""
+        found = [self._found(endpoint, number, "compare") for number in self.named]
+        return next((one for one in found if revision is not None and one != revision), None)
+
+    def _found(self, endpoint: Endpoint, number: int, field: str) -> Revision:
+        rows = endpoint.revisions.select_related("version__model", "endpoint")
         found = rows.filter(number=number).first()
         if found is None:
-            raise serializers.ValidationError({"revision": [f"There is no revision {number}"]})
+            raise serializers.ValidationError({field: [f"There is no revision {number}"]})
         return found
+
+    @property
+    def named(self) -> list[int]:
+        """The revisions to compare with, by their numbers."""
+        compare = self.validated_data["compare"]
+        return [int(part) for part in compare.split(",")] if compare[0].isdigit() else []
 
     def slice_of(self, endpoint: Endpoint) -> Slice | None:
         pk = self.validated_data.get("slice")
@@ -126,15 +148,17 @@ class ChartRequestSerializer(RowsSerializer):
         step = given.get("step") or spans.step_of_requests(since, until, now)
         if "until" not in given:
             until = spans.before(until, step)
+        revision = self.revision_of(endpoint)
         return charts.Asked(
             since=since,
             until=until,
             step_seconds=step,
             row_step_seconds=spans.step_of_rows(since, until, now),
             origin=Rollup.From(given["origin"]),
-            revision=self.revision_of(endpoint),
+            revision=revision,
             among=self._among(),
             against=self.against,
+            other=self.other_of(endpoint, revision),
             slice=self.slice_of(endpoint),
             column=given["column"],
             percentiles=given["percentiles"],
@@ -142,11 +166,10 @@ class ChartRequestSerializer(RowsSerializer):
 
     def _among(self) -> frozenset[int]:
         """The revisions in charts of requests: all, unless some are compared with each other."""
-        compare = self.validated_data["compare"]
-        if not compare[0].isdigit():
+        if not self.named:
             return frozenset()
         one = self.validated_data.get("revision")
-        return frozenset([*map(int, compare.split(",")), *([one] if one else [])])
+        return frozenset([*self.named, *([one] if one else [])])
 
 
 class TableSerializer(serializers.Serializer[dict[str, Any]]):
@@ -158,6 +181,9 @@ class TableSerializer(serializers.Serializer[dict[str, Any]]):
 class ChartSerializer(serializers.Serializer[dict[str, Any]]):
     figure = serializers.DictField(help_text="A Plotly figure: data and layout")
     table = TableSerializer()
+    note = serializers.CharField(
+        allow_blank=True, help_text="What must be known to read it, such as bins that differ"
+    )
 
 
 class RevisionSummarySerializer(serializers.Serializer[dict[str, Any]]):
@@ -224,7 +250,10 @@ class ColumnDriftSerializer(serializers.Serializer[Any]):
     name = serializers.CharField()
     role = serializers.CharField()
     kind = serializers.CharField()
-    state = serializers.CharField(help_text="not_enough_data, quiet, drifted or critical")
+    state = serializers.CharField(
+        help_text="not_enough_data, quiet, drifted, critical, or of two revisions incomparable: "
+        "their bins have too little in common"
+    )
     js = serializers.FloatField(allow_null=True, help_text="JS*, which the state is judged by")
     psi = serializers.FloatField(allow_null=True)
     ks = serializers.FloatField(allow_null=True)
@@ -251,12 +280,19 @@ class DriftSerializer(serializers.Serializer[Any]):
     revision = serializers.IntegerField(help_text="Its number")
     version = serializers.IntegerField()
     baseline = serializers.IntegerField(help_text="Its number among the version's")
-    against = serializers.CharField()
+    against = serializers.CharField(help_text="baseline, previous or revision")
+    other = serializers.IntegerField(
+        allow_null=True, help_text="The number of the revision that it is compared with"
+    )
     since = serializers.DateTimeField()
     until = serializers.DateTimeField()
     rows = serializers.IntegerField()
     widened = serializers.BooleanField(help_text="Further back, to have rows enough")
     columns = ColumnDriftSerializer(many=True)
+    notes = serializers.DictField(
+        child=serializers.CharField(),
+        help_text="Of two revisions: columns that are compared in joined bins, or not, and why",
+    )
 
 
 class SliceSerializer(serializers.ModelSerializer[Slice]):

@@ -248,15 +248,13 @@ def _read_tensors(inputs: Any) -> dict[str, tuple[int, list[Any]]] | None:
     return found
 
 
-def answered(protocol: str, body: Any, rows: int, known: Plan) -> Shape | None:
-    """It gives the outputs of as many rows as were asked; None when they are not that many."""
+def answered(protocol: str, body: Any, known: Plan) -> Shape | None:
+    """It gives the outputs; whether they are of the rows that were asked, only the request says."""
     if type(body) is not dict:
         return None
     if protocol == "v2":
-        shape = _outputs(body.get("outputs"), known)
-    else:
-        shape = _predictions(body.get("predictions"), known)
-    return shape if shape is not None and shape.rows == rows else None
+        return _outputs(body.get("outputs"), known)
+    return _predictions(body.get("predictions"), known)
 
 
 def _outputs(outputs: Any, known: Plan) -> Shape | None:

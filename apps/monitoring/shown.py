@@ -33,6 +33,7 @@ class Row:
     one: "ColumnDrift"
     url: str
     mini: Mini | None
+    why: str = ""  # it has no picture
 
     @property
     def words(self) -> str:
@@ -92,8 +93,24 @@ def caption(chosen: "Chosen", rows: int) -> str:
     """What the list of columns compares."""
     version = chosen.revision.version.number if chosen.revision else 0
     part = f", slice {chosen.slice}" if chosen.slice else ""
-    other = "the reference" if chosen.against == "baseline" else "the window before"
-    return f"v{version}{part} against {other}, {format_num(rows)} rows; what matters most first"
+    name = f"v{version}"
+    if chosen.beside is not None and chosen.revision is not None:
+        name = f"{name} (revision {chosen.revision.number})"
+    return (
+        f"{name}{part} against {chosen.reference}, {format_num(rows)} rows; what matters most first"
+    )
+
+
+def distances(one: "ColumnDrift", reference: str) -> str:
+    """The figures of one column, in one line."""
+    values = f"{format_num(one.values)} values against {format_num(one.reference_values)}"
+    if one.js is None:
+        return f"{values} of {reference}"
+    parts = [f"JS* {one.js:.3f} (threshold {one.threshold:.3f})"]
+    parts += [f"PSI* {one.psi:.3f}"] if one.psi is not None else []
+    parts += [f"KS {one.ks:.3f}"] if one.ks is not None else []
+    parts += [f"p {one.p:.2g}"] if one.p is not None else []
+    return f"{', '.join(parts)}; {values} of {reference}"
 
 
 def quality(columns: "Sequence[ColumnDrift]") -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """Promotions over HTTP: translate, one call, translate back."""
 
+from collections.abc import Callable
 from typing import Any
 
 from django.db.models import QuerySet
@@ -11,8 +12,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from apps.accounts.models import User
-from apps.accounts.selectors import require
+from apps.accounts.selectors import person, require
+from apps.core.api import checked
+from apps.core.waiting import WaitSerializer, waited
 from apps.promotions import selectors, services
 from apps.promotions.lifecycle import Status
 from apps.promotions.models import Promotion
@@ -21,7 +23,6 @@ from apps.promotions.serializers import (
     CancelSerializer,
     PromotionSerializer,
     RequestSerializer,
-    WaitSerializer,
 )
 from apps.registry import selectors as registry
 from apps.serving.models import Environment
@@ -53,7 +54,7 @@ class PromotionList(generics.ListAPIView[Promotion]):
 
     @extend_schema(request=RequestSerializer, responses={201: PromotionSerializer})
     def post(self, request: Request) -> Response:
-        given = _read(RequestSerializer, request.data)
+        given = checked(RequestSerializer, request.data)
         version = get_object_or_404(
             registry.visible_versions(request.user),
             model__name=given["model"],
@@ -64,7 +65,7 @@ class PromotionList(generics.ListAPIView[Promotion]):
         promotion = services.request(
             version=version,
             environment=environment,
-            requester=_person(request),
+            requester=person(request.user),
             words=given["words"],
             now=timezone.now(),
         )
@@ -75,15 +76,8 @@ class PromotionDetail(APIView):
     @extend_schema(parameters=[WaitSerializer], responses=PromotionSerializer)
     def get(self, request: Request, pk: int) -> Response:
         promotion = _visible(request, pk)
-        asked = _read(WaitSerializer, request.query_params)
-        if asked["wait"]:
-            known = asked["revision"]
-            selectors.wait_for_change(
-                Promotion.objects.all(),
-                pk,
-                revision=promotion.revision if known is None else known,
-                seconds=asked["wait"],
-            )
+        asked = checked(WaitSerializer, request.query_params)
+        if waited(Promotion.objects.all(), promotion, asked):
             promotion = _visible(request, pk)
         return Response(PromotionSerializer(promotion).data)
 
@@ -91,23 +85,13 @@ class PromotionDetail(APIView):
 class PromotionApprove(APIView):
     @extend_schema(request=AnswerSerializer, responses=PromotionSerializer)
     def post(self, request: Request, pk: int) -> Response:
-        promotion = _to_decide(request, pk)
-        answer = _read(AnswerSerializer, request.data)
-        decided = services.approve(
-            promotion=promotion, actor=_person(request), now=timezone.now(), **answer
-        )
-        return Response(PromotionSerializer(decided).data)
+        return _answered(request, pk, services.approve)
 
 
 class PromotionReject(APIView):
     @extend_schema(request=AnswerSerializer, responses=PromotionSerializer)
     def post(self, request: Request, pk: int) -> Response:
-        promotion = _to_decide(request, pk)
-        answer = _read(AnswerSerializer, request.data)
-        decided = services.reject(
-            promotion=promotion, actor=_person(request), now=timezone.now(), **answer
-        )
-        return Response(PromotionSerializer(decided).data)
+        return _answered(request, pk, services.reject)
 
 
 class PromotionCancel(APIView):
@@ -115,9 +99,9 @@ class PromotionCancel(APIView):
     def post(self, request: Request, pk: int) -> Response:
         promotion = _visible(request, pk)
         require(request.user, "promotion.cancel", promotion)
-        given = _read(CancelSerializer, request.data)
+        given = checked(CancelSerializer, request.data)
         cancelled = services.cancel(
-            promotion=promotion, actor=_person(request), now=timezone.now(), **given
+            promotion=promotion, actor=person(request.user), now=timezone.now(), **given
         )
         return Response(PromotionSerializer(cancelled).data)
 
@@ -128,21 +112,11 @@ def _visible(request: Request, pk: int) -> Promotion:
     return promotion
 
 
-def _to_decide(request: Request, pk: int) -> Promotion:
+def _answered(request: Request, pk: int, verb: Callable[..., Promotion]) -> Response:
     """The requester gets past the question of roles, to be told the real reason by the verb."""
     promotion = _visible(request, pk)
     if promotion.asker_id != request.user.pk:
         require(request.user, "promotion.decide", promotion)
-    return promotion
-
-
-def _person(request: Request) -> User:
-    assert isinstance(request.user, User)
-    return request.user
-
-
-def _read(serializer: type[Any], data: Any) -> dict[str, Any]:
-    asked = serializer(data=data)
-    asked.is_valid(raise_exception=True)
-    values: dict[str, Any] = asked.validated_data
-    return values
+    given = checked(AnswerSerializer, request.data)
+    decided = verb(promotion=promotion, actor=person(request.user), now=timezone.now(), **given)
+    return Response(PromotionSerializer(decided).data)

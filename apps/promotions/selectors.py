@@ -1,12 +1,8 @@
 """Questions to promotions."""
 
-import time
-from collections.abc import Callable, Iterable
-from typing import TypeVar
+from collections.abc import Iterable
 
-from django.db import connection
 from django.db.models import Exists, F, OuterRef, Q, QuerySet, Subquery
-from django.db.models import Model as DjangoModel
 
 from apps.accounts.models import User
 from apps.accounts.selectors import Caller, people_who_may, teams_of
@@ -18,9 +14,6 @@ from apps.registry.models import Version
 from apps.serving.models import Endpoint, Environment
 from apps.validation.lifecycle import RunStatus, Verdict
 from apps.validation.models import ValidationRun
-
-POLL_SECONDS = 0.5
-M = TypeVar("M", bound=DjangoModel)
 
 
 def visible_to(user: Caller) -> QuerySet[Promotion]:
@@ -161,27 +154,3 @@ def never_asked(environment: Environment, models: Iterable[int]) -> QuerySet[Ver
 
 def name_of(user: User) -> str:
     return user.get_full_name() or user.get_username()
-
-
-def wait_for_change(
-    rows: QuerySet[M],
-    pk: int,
-    *,
-    revision: int,
-    seconds: float,
-    sleep: Callable[[float], None] = time.sleep,
-    clock: Callable[[], float] = time.monotonic,
-) -> None:
-    """It returns when the row's revision is another one, or when the time is over.
-
-    The connection is given back between two looks: many callers who wait must not hold one each.
-    """
-    until = clock() + seconds
-    while True:
-        seen = rows.filter(pk=pk).values_list("revision", flat=True).first()
-        left = until - clock()
-        if seen != revision or not left > 0:  # a wait of NaN seconds ends too
-            return
-        if not connection.in_atomic_block:
-            connection.close()
-        sleep(min(POLL_SECONDS, left))

@@ -6,8 +6,6 @@ from rest_framework import serializers
 
 from apps.promotions.models import Approval, Promotion
 
-LONGEST_WAIT_SECONDS = 60
-
 
 class ApprovalSerializer(serializers.ModelSerializer[Approval]):
     user = serializers.CharField(source="user.username", help_text="Who answered")
@@ -68,22 +66,3 @@ class AnswerSerializer(serializers.Serializer[dict[str, Any]]):
 
 class CancelSerializer(serializers.Serializer[dict[str, Any]]):
     words = serializers.CharField(required=False, allow_blank=True, default="", max_length=5000)
-
-
-class WaitSerializer(serializers.Serializer[dict[str, Any]]):
-    """How long a call may wait for news."""
-
-    wait = serializers.FloatField(
-        required=False,
-        min_value=0,
-        max_value=LONGEST_WAIT_SECONDS,
-        default=0,
-        help_text="Answer when the revision changes, or after so many seconds",
-    )
-    revision = serializers.IntegerField(
-        required=False,
-        min_value=0,
-        max_value=2_147_483_647,
-        default=None,
-        help_text="The one you know; without it, the one of this moment",
-    )

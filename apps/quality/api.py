@@ -15,6 +15,7 @@ from rest_framework.views import APIView
 
 from apps.accounts.models import User
 from apps.accounts.selectors import Caller, require
+from apps.core.api import checked
 from apps.quality import charts, columns, selectors
 from apps.quality.asked import chosen, first_metric, step_for, trend
 from apps.quality.items import MOST_ITEMS
@@ -70,11 +71,14 @@ class Quality(APIView):
         )
         serves = revision or endpoint.stable
         confusion = selectors.confusion_of(seen)
+        counting = selectors.looking_back(endpoint, since) if part else {}
         estimated = selectors.estimated(serves, since, until) if serves else Measured("", 0, 0)
         answer = measured_shape(seen, selectors.reference_of(serves)) | {
             "since": since,
             "until": until,
             "is_inferred": seen.is_inferred,
+            "is_counting": part is not None and part.pk in counting,
+            "counted_back_to": counting.get(part.pk) if part else None,
             "median_delay_seconds": selectors.lateness(endpoint, since, until).median_seconds,
             "estimated": measured_shape(estimated, selectors.reference_of(serves)),
             "calibration": [asdict(one) for one in selectors.calibration_of(seen)],
@@ -149,13 +153,6 @@ def measured_shape(seen: Measured, reference: dict[str, float]) -> dict[str, Any
         "is_estimate": seen.is_estimate,
         "metrics": figures_shape(seen.metrics, reference),
     }
-
-
-def checked(serializer: type[Any], given: Any) -> dict[str, Any]:
-    asked = serializer(data=given)
-    asked.is_valid(raise_exception=True)
-    valid: dict[str, Any] = asked.validated_data
-    return valid
 
 
 def window(asked: dict[str, Any]) -> tuple[datetime, datetime]:

@@ -66,7 +66,9 @@ def by_column(
         revision=measure.revision_id, shadow=False, at__gte=since, at__lt=until
     ).order_by("-at", "-pk")
     kept = list(
-        rows.values_list("request_id", "row", "score", "predicted", "actual")[: MOST_LABELS + 1]
+        rows.values_list("request_id", "row", "score", "predicted", "actual", "each")[
+            : MOST_LABELS + 1
+        ]
     )
     cut = len(kept) > MOST_LABELS
     kept = kept[:MOST_LABELS]
@@ -80,11 +82,7 @@ def by_column(
     table = table.filter(pc.invert(table["shadow"]))
     names, codes = _coded(measure, column, table)
     order = table["place"].to_numpy()
-    found = Rows(
-        np.array([np.nan if row[2] is None else row[2] for row in kept], float)[order],
-        np.array([row[3] for row in kept], float)[order],
-        np.array([row[4] for row in kept], float)[order],
-    )
+    found = Rows.kept([row[2:] for row in kept]).where(order)
     counted = marks.count(ruler, found, codes, len(names))
     groups = [
         Group(name, sums.n, metrics.of(sums))

@@ -24,4 +24,5 @@ class Kind(StrEnum):
 
     SCORES = "scores"  # two classes, with the probability of the positive one
     CLASSES = "classes"
+    PROBABILITIES = "probabilities"  # more than two classes, with the probability of each
     VALUES = "values"  # regression

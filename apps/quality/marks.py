@@ -1,16 +1,18 @@
 """The sums that quality is computed from: integers, so that what is subtracted leaves no trace.
 
 A vector of int64 a span of time, added and subtracted place by place. Fractions are kept in fixed
-point; powers of errors, which are larger than an int64, as four limbs of 31 bits, which are added
-apart and put together when they are read. Pure.
+point; what numbers leave in it stands in `amounts`. Pure.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from apps.quality import amounts
+from apps.quality.amounts import Values
 from apps.quality.lifecycle import Kind
 
 Ints = npt.NDArray[np.int64]
@@ -23,11 +25,6 @@ SCORE_UNIT = 1e9
 LOSS_UNIT = 1e6  # the square of a loss is up to 1,200, and there may be billions of them
 SQUARE_UNIT = 1e9
 SMALLEST = 1e-15  # a score of 0 or 1 that was wrong would have an infinite loss
-EXTREME = 1e6  # spreads of the label; one such row would say what all others together say
-POWER_UNIT = 1e9
-LIMBS = 4
-LIMB = 2**31
-POWERS = ("e", "e_abs", "e2", "e4", "y", "y2")
 
 
 @dataclass(frozen=True)
@@ -50,7 +47,9 @@ class Ruler:
             return CELLS + BINS + 4
         if self.kind == Kind.CLASSES:
             return self.width**2
-        return 2 + len(POWERS) * LIMBS
+        if self.kind == Kind.PROBABILITIES:
+            return self.width**2 + self.width * BINS * 2 + 2
+        return amounts.SIZE
 
     @property
     def names(self) -> list[str]:
@@ -66,6 +65,13 @@ class Ruler:
     @property
     def width(self) -> int:
         return min(len(self.classes), MOST_CLASSES + 1)
+
+    def each(self, given: Floats | None) -> Floats | None:
+        """It gives the probability of each class in `names`, of rows of those of all classes."""
+        if self.kind != Kind.PROBABILITIES or given is None or len(self.classes) <= MOST_CLASSES:
+            return given if self.kind == Kind.PROBABILITIES else None
+        rest = np.minimum(given[:, MOST_CLASSES:].sum(axis=1), 1.0)
+        return np.column_stack([given[:, :MOST_CLASSES], rest])
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -89,6 +95,24 @@ class Rows:
     score: Floats  # NaN where there is none
     predicted: Floats
     actual: Floats
+    each: Floats | None = None  # (rows, ruler's width), where probabilities are measured
+
+    @classmethod
+    def kept(
+        cls, rows: Sequence[tuple[float | None, float, float, Sequence[float] | None]]
+    ) -> "Rows":
+        """It reads rows of one revision as they were kept: score, prediction, label, each."""
+        score, predicted, actual, each = zip(*rows, strict=True) if rows else ((), (), (), (None,))
+        return cls(
+            np.array([np.nan if one is None else one for one in score], float),
+            np.array(predicted, float),
+            np.array(actual, float),
+            None if each[0] is None else np.array(each, float),
+        )
+
+    def where(self, chosen: npt.NDArray[Any]) -> "Rows":
+        each = None if self.each is None else self.each[chosen]
+        return Rows(self.score[chosen], self.predicted[chosen], self.actual[chosen], each)
 
 
 @dataclass(frozen=True)
@@ -128,23 +152,28 @@ class Classes:
 
 
 @dataclass(frozen=True)
-class Values:
-    """Sums in the label's own unit; `e` is label minus prediction."""
+class Probabilities:
+    """Of more than two classes, each against all others."""
 
-    n: int
-    extreme: int
-    e: float
-    e_abs: float
-    e2: float
-    e4: float
-    y: float
-    y2: float
+    matrix: Ints  # (predicted, label)
+    cells: Ints  # (class, bin of its probability, whether the label is it)
+    loss: float
+    loss_squares: float
 
-    def __add__(self, other: "Values") -> "Values":
-        return Values(*(a + b for a, b in zip(_parts(self), _parts(other), strict=True)))
+    @property
+    def n(self) -> int:
+        return int(self.matrix.sum())
+
+    def __add__(self, other: "Probabilities") -> "Probabilities":
+        return Probabilities(
+            self.matrix + other.matrix,
+            self.cells + other.cells,
+            self.loss + other.loss,
+            self.loss_squares + other.loss_squares,
+        )
 
 
-Sums = Scores | Classes | Values
+Sums = Scores | Classes | Probabilities | Values
 
 
 def count(ruler: Ruler, rows: Rows, groups: Ints, n_groups: int) -> Ints:
@@ -153,14 +182,16 @@ def count(ruler: Ruler, rows: Rows, groups: Ints, n_groups: int) -> Ints:
         return _count_scores(ruler, rows, groups, n_groups)
     if ruler.kind == Kind.CLASSES:
         return _count_classes(ruler, rows, groups, n_groups)
-    return _count_values(ruler, rows, groups, n_groups)
+    if ruler.kind == Kind.PROBABILITIES:
+        return _count_probabilities(ruler, rows, groups, n_groups)
+    return amounts.count(ruler.mean, ruler.spread, rows.predicted, rows.actual, groups, n_groups)
 
 
 def usable(ruler: Ruler, rows: Rows) -> npt.NDArray[np.bool_]:
     """Which rows can be measured at all: their prediction could be read."""
     if ruler.kind == Kind.SCORES:
         return (rows.score >= 0) & (rows.score <= 1)
-    if ruler.kind == Kind.CLASSES:
+    if ruler.kind in (Kind.CLASSES, Kind.PROBABILITIES):
         return rows.predicted >= 0
     return np.isfinite(rows.predicted)
 
@@ -177,7 +208,15 @@ def read(ruler: Ruler, vector: Ints) -> Sums:
         )
     if ruler.kind == Kind.CLASSES:
         return Classes(vector.reshape(ruler.width, ruler.width))
-    return _read_values(ruler, vector)
+    if ruler.kind == Kind.PROBABILITIES:
+        square = ruler.width**2
+        return Probabilities(
+            vector[:square].reshape(ruler.width, ruler.width),
+            vector[square:-2].reshape(ruler.width, BINS, 2),
+            float(vector[-2] / LOSS_UNIT),
+            float(vector[-1] / LOSS_UNIT),
+        )
+    return amounts.read(ruler.mean, ruler.spread, vector)
 
 
 def pack(vector: Ints) -> bytes:
@@ -223,63 +262,33 @@ def _count_classes(ruler: Ruler, rows: Rows, groups: Ints, n_groups: int) -> Int
     return found
 
 
-def _count_values(ruler: Ruler, rows: Rows, groups: Ints, n_groups: int) -> Ints:
+def _count_probabilities(ruler: Ruler, rows: Rows, groups: Ints, n_groups: int) -> Ints:
+    assert rows.each is not None
     found = np.zeros((n_groups, ruler.size), np.int64)
-    error = (rows.actual - rows.predicted) / ruler.spread
-    label = (rows.actual - ruler.mean) / ruler.spread
-    extreme = ~((np.abs(error) <= EXTREME) & (np.abs(label) <= EXTREME))
-    np.add.at(found, (groups, extreme.astype(np.int64)), 1)
-    error, label, groups = error[~extreme], label[~extreme], groups[~extreme]
-    for place, values in enumerate(
-        (error, np.abs(error), error**2, error**4, label, label**2),
-    ):
-        for limb, part in enumerate(_limbs(values)):
-            np.add.at(found[:, 2 + place * LIMBS + limb], groups, part)
+    square = ruler.width**2
+    last = ruler.width - 1
+    actual = np.minimum(rows.actual.astype(np.int64), last)
+    predicted = np.minimum(rows.predicted.astype(np.int64), last)
+    np.add.at(found, (groups, predicted * ruler.width + actual), 1)
+    for place, bins in enumerate(spread_bins(rows.each).T):
+        cell = square + (place * BINS + bins) * 2 + (actual == place)
+        np.add.at(found, (groups, cell), 1)
+    right = rows.each[np.arange(len(actual)), actual]
+    loss = -np.log(np.clip(right, SMALLEST, 1))
+    np.add.at(found[:, -2], groups, _fixed(loss, LOSS_UNIT))
+    np.add.at(found[:, -1], groups, _fixed(loss**2, LOSS_UNIT))
     return found
+
+
+def spread_bins(probability: Floats) -> Ints:
+    """It gives bins that are narrow near 0 and 1, where those of one of many classes crowd.
+
+    The odds are taken to their root: the first of 50 ends at 0.0004, those at 0.5 are 0.04 wide.
+    """
+    root, other = np.sqrt(probability), np.sqrt(1 - probability)
+    bins: Ints = np.minimum((root / (root + other) * BINS).astype(np.int64), BINS - 1)
+    return bins
 
 
 def _fixed(values: Floats, unit: float) -> Ints:
     return np.round(values * unit).astype(np.int64)
-
-
-def _limbs(values: Floats) -> list[Ints]:
-    """It takes whole numbers apart, least limb first; each has the sign of the whole.
-
-    Exact: floats are divided by powers of two only.
-    """
-    whole = np.round(values * POWER_UNIT)
-    sign, rest = np.sign(whole).astype(np.int64), np.abs(whole)
-    parts = []
-    for place in range(LIMBS - 1, 0, -1):
-        size = float(LIMB**place)
-        high = np.floor(rest / size)
-        rest = rest - high * size
-        parts.append(sign * high.astype(np.int64))
-    return [sign * rest.astype(np.int64), *reversed(parts)]
-
-
-def _read_values(ruler: Ruler, vector: Ints) -> Values:
-    n, extreme = int(vector[0]), int(vector[1])
-    limbs = vector[2:].reshape(len(POWERS), LIMBS)
-    e, e_abs, e2, e4, y, y2 = (
-        sum(int(part) * LIMB**place for place, part in enumerate(row)) / int(POWER_UNIT)
-        for row in limbs
-    )
-    mean, spread = ruler.mean, ruler.spread
-    return Values(
-        n=n,
-        extreme=extreme,
-        e=e * spread,
-        e_abs=e_abs * spread,
-        e2=e2 * spread**2,
-        e4=e4 * spread**4,
-        y=n * mean + y * spread,
-        y2=n * mean**2 + 2 * mean * spread * y + y2 * spread**2,
-    )
-
-
-def _parts(values: Values) -> tuple[Any, ...]:
-    return (
-        values.n, values.extreme, values.e, values.e_abs,
-        values.e2, values.e4, values.y, values.y2,
-    )  # fmt: skip

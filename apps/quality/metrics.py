@@ -1,9 +1,10 @@
 """Quality from sums: the value, its 95 % interval, or why it cannot be said. Pure.
 
 Wilson (1927) for shares; a bootstrap of the cells (a multinomial draw of the same number of rows,
-the same draws each time) for F1, AUC, ECE and averages over classes; the delta method for RMSE;
-Olkin and Finn (1995) for R2. Of more than two classes precision, recall and F1 are macro averages.
-AUC comes from 50 bins of scores: rows of one bin count as ties, so it is off by at most `bound`.
+the same draws each time) for F1, AUC and averages over classes; the delta method for RMSE and R2.
+Of more than two classes precision, recall, F1 and AUC are macro averages, AUC of each class against
+all others. AUC comes from 50 bins of scores: rows of one bin count as ties, so it is off by at most
+`bound`.
 """
 
 from collections.abc import Callable, Iterable
@@ -12,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from apps.quality.marks import Classes, Ints, Scores, Sums, Values
+from apps.quality.amounts import Values
+from apps.quality.marks import MOST_CLASSES, Classes, Ints, Probabilities, Scores, Sums
 
 FEWEST = 30
 DRAWS = 300
@@ -37,6 +39,7 @@ class Figure:
     high: float | None = None
     reason: str = ""  # why there is no value
     bound: float | None = None  # how far the value may be off because rows were put into bins
+    note: str = ""  # what the value is of, where that is not all
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,12 @@ def of(sums: Sums, only: Iterable[str] | None = None) -> dict[str, Figure]:
     if isinstance(sums, Scores):
         known = _of_scores(sums)
     elif isinstance(sums, Classes):
-        known = _of_classes(sums)
+        known = _of_classes(sums.matrix) | _without_probabilities(sums)
+    elif isinstance(sums, Probabilities):
+        known = _of_classes(sums.matrix) | {
+            "roc_auc": lambda: _macro_auc(sums),
+            "log_loss": lambda: _mean(sums.loss, sums.loss_squares, sums.n),
+        }
     else:
         known = _of_values(sums)
     wanted = set(known) if only is None else set(only)
@@ -142,16 +150,21 @@ def _of_two(confusion: Ints) -> dict[str, Callable[[], Figure]]:
     }
 
 
-def _of_classes(sums: Classes) -> dict[str, Callable[[], Figure]]:
-    matrix = sums.matrix
+def _of_classes(matrix: Ints) -> dict[str, Callable[[], Figure]]:
     if matrix.shape == (2, 2):
         return _of_two(matrix)
     return {
-        "accuracy": lambda: _share(int(np.trace(matrix)), sums.n, ""),
+        "accuracy": lambda: _share(int(np.trace(matrix)), int(matrix.sum()), ""),
         "precision": lambda: _macro(matrix, 0),
         "recall": lambda: _macro(matrix, 1),
         "f1": lambda: _macro(matrix, 2),
     }
+
+
+def _without_probabilities(sums: Classes) -> dict[str, Callable[[], Figure]]:
+    of = "a positive class" if sums.matrix.shape == (2, 2) else "each class"
+    nothing = Figure(None, reason=f"The model gives no probability of {of}")
+    return {"roc_auc": lambda: nothing, "log_loss": lambda: nothing}
 
 
 def _of_values(sums: Values) -> dict[str, Callable[[], Figure]]:
@@ -215,6 +228,55 @@ def _auc(sums: Scores) -> Figure:
     return Figure(float(auc(positives, negatives)), low, high, bound=float(ties / 2))
 
 
+def _macro_auc(sums: Probabilities) -> Figure:
+    """The mean of the areas of each class against all others, of the classes that have labels.
+
+    The interval: what class by class is known of the spread (Sen 1960, DeLong 1988), and as the
+    areas share their rows the largest that the mean's can be. Rows of different classes have
+    nothing in common, so that their parts add up by squares; the parts of all others add up as
+    they are (the triangle inequality). So it holds at least 95 %, on the scale of log odds.
+    """
+    positives, negatives = sums.cells[..., 1], sums.cells[..., 0]
+    seen = (positives.sum(axis=-1) > 0) & (negatives.sum(axis=-1) > 0)
+    classes, known = len(seen), int(seen.sum())
+    if known < 2:
+        return Figure(None, reason="Only one class was seen")
+    positives, negatives = positives[seen], negatives[seen]
+    of, against = positives.sum(axis=-1), negatives.sum(axis=-1)
+    area = float(auc(positives, negatives).mean())
+    below = np.cumsum(negatives, axis=-1) - negatives / 2
+    above = of[:, None] - np.cumsum(positives, axis=-1) + positives / 2
+    own = _spread(positives, below / against[:, None]) / of
+    others = _spread(negatives, above / of[:, None]) / against
+    apart = np.sqrt(own + others).sum()
+    error = min(np.sqrt(own.sum()) + np.sqrt(others).sum(), apart) / known
+    ties = (positives * negatives).sum(axis=-1) / (of * against)
+    notes = []
+    if known < classes:
+        notes.append(f"of {known} of {classes} classes, the others have no label")
+    if classes > MOST_CLASSES:
+        notes.append(f"classes after the first {MOST_CLASSES} count as one")
+    bound, note = float(ties.mean() / 2), "; ".join(notes)
+    return Figure(area, *_within_one(area, float(error)), bound=bound, note=note)
+
+
+def _spread(counts: Ints, values: Floats) -> Floats:
+    """The variance of values that are there so many times, along the last axis."""
+    n = counts.sum(axis=-1)
+    means = (counts * values).sum(axis=-1) / n
+    spread: Floats = (counts * (values - means[:, None]) ** 2).sum(axis=-1) / np.maximum(n - 1, 1)
+    return spread
+
+
+def _within_one(share: float, error: float) -> tuple[float, float]:
+    """The interval of a share of a known error, on the scale of log odds."""
+    if not 0 < share < 1:
+        return share, share
+    middle = np.log(share / (1 - share))
+    half = min(Z * error / (share * (1 - share)), 600.0)  # of which the power is still a number
+    return float(1 / (1 + np.exp(half - middle))), float(1 / (1 + np.exp(-half - middle)))
+
+
 def _ece(sums: Scores) -> Figure:
     """How far shares are from scores, on the average over all rows.
 
@@ -244,12 +306,25 @@ def _rmse(sums: Values) -> Figure:
 
 
 def _r2(sums: Values) -> Figure:
-    around = sums.y2 - sums.y**2 / sums.n
-    if around <= 1e-12 * max(sums.y2, 1e-300):
+    """1 - MSE / variance of the labels, as scikit-learn has it, also below 0.
+
+    The interval is that of the logarithm of MSE / variance, by the delta method: each row's
+    influence on the quotient q is (e^2 - q (y - mean)^2) / variance (Williamson, Gilbert, Carone
+    and Simon 2021, Biometrics 77:9; Hawinkel, Waegeman and Maere 2024, The American Statistician
+    78:15). No model needs to have been fitted and nothing be normal, as Olkin and Finn (1995) have
+    it. Where predictions hardly differ from the mean label all influences vanish; what is then
+    left, the square of the mean's own error, stands beside them with its second moment, 3 / n^2.
+    """
+    n, mean = sums.n, sums.y / sums.n
+    around = sums.y2 - n * mean**2
+    if around <= sums.grain + 1e-12 * sums.y2:
         return Figure(None, reason="All labels are the same")
-    r2 = 1 - sums.e2 / around
-    if not 0 < r2 < 1:
-        return Figure(r2)
-    n = sums.n
-    half = Z * float(np.sqrt(4 * r2 * (1 - r2) ** 2 * (n - 2) ** 2 / ((n**2 - 1) * (n + 3))))
-    return Figure(r2, r2 - half, min(1.0, r2 + half))
+    ratio = sums.e2 / around
+    if ratio == 0:
+        return Figure(1.0, 1.0, 1.0)
+    fourth = sums.y4 - 4 * mean * sums.y3 + 6 * mean**2 * sums.y2 - 3 * n * mean**4
+    both = sums.e2y2 - 2 * mean * sums.e2y + mean**2 * sums.e2
+    influence = sums.e4 - 2 * ratio * both + ratio**2 * fourth
+    variance = max(0.0, influence) / (around / n) ** 2 / n / (n - 1) + 3 * (ratio / n) ** 2
+    factor = float(np.exp(Z * np.sqrt(variance) / ratio))
+    return Figure(1 - ratio, 1 - ratio * factor, 1 - ratio / factor)

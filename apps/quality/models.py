@@ -78,6 +78,8 @@ class Labelled(models.Model):
     label = models.JSONField()
     observed_at = models.DateTimeField()
     score = models.FloatField(null=True)  # of the positive class
+    # Of each class that the ruler has, where the model tells them of more than two.
+    each = ArrayField(models.FloatField(), null=True)
     predicted = models.FloatField()  # place of the class, or the value
     actual = models.FloatField()  # the label, as `predicted`
     slices = ArrayField(models.BigIntegerField(), default=list)  # in which it was counted
@@ -95,6 +97,23 @@ class Labelled(models.Model):
 
     def __str__(self) -> str:
         return f"{self.request_id}[{self.row}] of revision {self.revision_id}"
+
+
+class Lookback(models.Model):
+    """How far back a slice has counted the labels that were joined before it was known.
+
+    Labels that are joined later count in it at once. Newest first, by when they were predicted.
+    """
+
+    slice = models.OneToOneField(Slice, on_delete=models.CASCADE, related_name="lookback")
+    through = models.BigIntegerField()  # the last Labelled that was joined without the slice
+    # Where it stands: those before this one are still to be looked at; null: all of them.
+    at = models.DateTimeField(null=True)
+    before = models.BigIntegerField(null=True)
+    done_at = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return f"{self.slice} back to {self.at}"
 
 
 class Marks(models.Model):

@@ -23,7 +23,7 @@ from apps.quality import cbpe, marks, metrics
 from apps.quality.lifecycle import Kind, State
 from apps.quality.marks import BINS, Ints, Ruler, Scores, Sums
 from apps.quality.metrics import Figure
-from apps.quality.models import Feedback, Labelled, Marks, Measure
+from apps.quality.models import Feedback, Labelled, Lookback, Marks, Measure
 from apps.serving.models import Endpoint, Revision
 
 MOST_POINTS = 200
@@ -82,8 +82,8 @@ def measured(
 ) -> Measured:
     """It computes the quality of the predictions made in a span of time, from their labels.
 
-    Of one revision, or of all that are measured as the newest of them is. Of a slice only labels
-    that were joined since it was made are known.
+    Of one revision, or of all that are measured as the newest of them is. A new slice has yet to
+    count some of them (`looking_back`).
     """
     known = _measures(endpoint, revision)
     predictions = predicted(endpoint, since, until, revision=revision, slice=slice, shadow=shadow)
@@ -291,6 +291,21 @@ def slices_of(endpoint: Endpoint) -> list[Slice]:
     return list(Slice.objects.filter(endpoint=endpoint, retired_at=None))
 
 
+def looking_back(endpoint: Endpoint, since: datetime) -> dict[int, datetime | None]:
+    """The slices that have yet to count labels of predictions since a moment, and back to when
+    they have; None: of no time yet."""
+    if not has_labels(endpoint):
+        return {}
+    slices = Slice.objects.filter(endpoint=endpoint, retired_at=None)
+    known = {one.slice_id: one for one in Lookback.objects.filter(slice__in=slices)}
+    found: dict[int, datetime | None] = {}
+    for pk in slices.values_list("pk", flat=True):
+        one = known.get(pk)
+        if one is None or (one.done_at is None and (one.at is None or one.at >= since)):
+            found[pk] = one.at if one else None
+    return found
+
+
 def has_labels(endpoint: Endpoint) -> bool:
     return Labelled.objects.filter(revision__endpoint=endpoint).exists()
 
@@ -376,4 +391,6 @@ def confusion_of(seen: Measured) -> tuple[list[str], Ints] | None:
         return None
     if isinstance(seen.sums, Scores):
         return seen.ruler.names, seen.sums.cells.sum(axis=0)
-    return (seen.ruler.names, seen.sums.matrix) if isinstance(seen.sums, marks.Classes) else None
+    if isinstance(seen.sums, marks.Classes | marks.Probabilities):
+        return seen.ruler.names, seen.sums.matrix
+    return None

@@ -57,6 +57,7 @@ class FigureSerializer(Shape):
     bound = serializers.FloatField(
         allow_null=True, help_text="How far the value may be off since scores are in bins"
     )
+    note = serializers.CharField(help_text="What the value is of, where that is not all")
     reference = serializers.FloatField(
         allow_null=True, help_text="The value on the labels of the baseline's reference data"
     )
@@ -76,6 +77,12 @@ class QualitySerializer(MeasuredSerializer):
     until = serializers.DateTimeField()
     is_inferred = serializers.BooleanField(
         help_text="No baseline tells what the outputs mean; the labels that came had to"
+    )
+    is_counting = serializers.BooleanField(
+        help_text="The slice has yet to count labels that were joined before it was made"
+    )
+    counted_back_to = serializers.DateTimeField(
+        allow_null=True, help_text="While it is counting, newest first; null: of no time yet"
     )
     median_delay_seconds = serializers.FloatField(allow_null=True)
     estimated = MeasuredSerializer(help_text="From scores alone; blind to concept drift")

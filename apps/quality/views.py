@@ -55,6 +55,7 @@ def quality(request: HttpRequest, environment: str, name: str) -> HttpResponse:
     estimated = selectors.estimated(serves, since, until) if serves else Measured("", 0, 0)
     reference = selectors.reference_of(serves)
     metric = chosen.get("metric") or asked.first_metric(endpoint, revision)
+    counting = selectors.looking_back(endpoint, since)
     confusion = selectors.confusion_of(seen)
     context = {
         "endpoint": endpoint,
@@ -79,8 +80,13 @@ def quality(request: HttpRequest, environment: str, name: str) -> HttpResponse:
         "curve": selectors.calibration_of(seen),
         "confusion": charts.confusion(*confusion) if confusion else None,
         "part": part,
+        "is_counting": part is not None and part.pk in counting,
+        "counted_back_to": counting.get(part.pk) if part else None,
         "by_revision": rows_of(selectors.by_revision(endpoint, since, until)),
-        "by_slice": rows_of(selectors.by_slice(endpoint, since, until)),
+        "by_slice": [
+            row | {"is_counting": row["thing"].pk in counting}
+            for row in rows_of(selectors.by_slice(endpoint, since, until))
+        ],
         "names": [LABELS[known] for known in seen.metrics],
         "uncounted": selectors.uncounted(endpoint),
         "by_column": by_column(endpoint, chosen.get("column", ""), since, until, revision),
@@ -95,6 +101,8 @@ def tiles(seen: Measured, reference: dict[str, float]) -> list[dict[str, str | N
         notes = [interval(name, figure)] if figure.value is not None else [figure.reason]
         if name in reference:
             notes.append(f"reference {shown(name, reference[name])}")
+        if figure.note:
+            notes.append(figure.note)
         if figure.bound is not None and figure.bound >= 0.0005:
             notes.append(f"off by at most {figure.bound:.4f} by binning")
         found.append(
@@ -135,7 +143,7 @@ def figures(known: dict[str, Figure]) -> list[dict[str, str]]:
         {
             "label": LABELS[name],
             "value": formats.NOT_MEASURED if one.value is None else shown(name, one.value),
-            "note": interval(name, one) if one.value is not None else one.reason,
+            "note": "; ".join(filter(None, [interval(name, one), one.note, one.reason])),
         }
         for name, one in known.items()
     ]

@@ -17,7 +17,7 @@ from rest_framework.views import APIView
 
 from apps.accounts.models import User
 from apps.accounts.selectors import Caller, require
-from apps.registry import policy, selectors, services, signatures
+from apps.registry import policy, selectors, signatures
 from apps.registry.lifecycle import DatasetRole
 from apps.registry.models import Dataset, Model, Version
 from apps.registry.serializers import (
@@ -29,6 +29,7 @@ from apps.registry.serializers import (
     PolicySerializer,
     VersionSerializer,
 )
+from apps.registry.services import datasets, policies, webhooks
 
 
 class YamlParser(BaseParser):
@@ -132,9 +133,9 @@ class Datasets(generics.GenericAPIView[Dataset]):
             "now": timezone.now(),
         }
         if given["uri"]:
-            dataset = services.register_dataset_from(uri=given["uri"], **said)
+            dataset = datasets.register_dataset_from(uri=given["uri"], **said)
         else:
-            dataset = services.register_dataset(file=given["file"], **said)
+            dataset = datasets.register_dataset(file=given["file"], **said)
         return Response(DatasetSerializer(dataset).data, status=201)
 
 
@@ -158,7 +159,7 @@ class PolicyDetail(APIView):
         asked = PolicyRequestSerializer(data=request.data)
         asked.is_valid(raise_exception=True)
         assert isinstance(request.user, User)
-        edition = services.put_policy(
+        edition = policies.put_policy(
             model=model,
             text=asked.validated_data["text"],
             actor=request.user,
@@ -192,7 +193,7 @@ def mlflow_webhook(request: HttpRequest) -> HttpResponse:
             {"code": "invalid", "message": "Not a model_version event", "detail": None}, status=400
         )
     if kind == ("model_version", "created"):
-        services.take_webhook(
+        webhooks.take_webhook(
             delivery_id=request.headers[signatures.DELIVERY], name=name, number=number, now=now
         )
     return HttpResponse(status=204)

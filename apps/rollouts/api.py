@@ -1,5 +1,6 @@
 """Rollouts over HTTP: translate, one call, translate back."""
 
+from collections.abc import Callable
 from typing import Any
 
 from django.db.models import QuerySet
@@ -11,10 +12,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from apps.accounts.models import User
-from apps.accounts.selectors import require
+from apps.accounts.selectors import person, require
+from apps.core.api import checked
+from apps.core.waiting import WaitSerializer, waited
 from apps.promotions import selectors as promotions
-from apps.rollouts import selectors, services
+from apps.rollouts import selectors
 from apps.rollouts.lifecycle import Phase
 from apps.rollouts.models import Rollout
 from apps.rollouts.serializers import (
@@ -23,9 +25,9 @@ from apps.rollouts.serializers import (
     RollbackSerializer,
     RolloutDetailSerializer,
     RolloutSerializer,
-    RolloutWaitSerializer,
     StartSerializer,
 )
+from apps.rollouts.services import rollbacks, steering
 from apps.serving import selectors as serving
 
 FILTERS = [
@@ -64,26 +66,21 @@ class RolloutList(generics.ListAPIView[Rollout]):
 
     @extend_schema(request=StartSerializer, responses={201: RolloutDetailSerializer})
     def post(self, request: Request) -> Response:
-        given = _read(StartSerializer, request.data)
+        given = checked(StartSerializer, request.data)
         promotion = get_object_or_404(promotions.visible_to(request.user), pk=given["promotion"])
         require(request.user, "rollout.start", promotion)
-        rollout = services.start(promotion=promotion, actor=_person(request), now=timezone.now())
+        rollout = steering.start(
+            promotion=promotion, actor=person(request.user), now=timezone.now()
+        )
         return _answer(rollout, status.HTTP_201_CREATED)
 
 
 class RolloutDetail(APIView):
-    @extend_schema(parameters=[RolloutWaitSerializer], responses=RolloutDetailSerializer)
+    @extend_schema(parameters=[WaitSerializer], responses=RolloutDetailSerializer)
     def get(self, request: Request, pk: int) -> Response:
         rollout = _visible(request, pk)
-        asked = _read(RolloutWaitSerializer, request.query_params)
-        if asked["wait"]:
-            known = asked["revision"]
-            promotions.wait_for_change(
-                Rollout.objects.all(),
-                pk,
-                revision=rollout.revision if known is None else known,
-                seconds=asked["wait"],
-            )
+        asked = checked(WaitSerializer, request.query_params)
+        if waited(Rollout.objects.all(), rollout, asked):
             rollout = _visible(request, pk)
         return _answer(rollout)
 
@@ -91,29 +88,19 @@ class RolloutDetail(APIView):
 class RolloutPause(APIView):
     @extend_schema(request=None, responses=RolloutDetailSerializer)
     def post(self, request: Request, pk: int) -> Response:
-        rollout = _visible(request, pk)
-        require(request.user, "rollout.steer", rollout)
-        return _answer(services.pause(rollout=rollout, actor=_person(request), now=timezone.now()))
+        return _steered(request, pk, steering.pause)
 
 
 class RolloutResume(APIView):
     @extend_schema(request=None, responses=RolloutDetailSerializer)
     def post(self, request: Request, pk: int) -> Response:
-        rollout = _visible(request, pk)
-        require(request.user, "rollout.steer", rollout)
-        return _answer(services.resume(rollout=rollout, actor=_person(request), now=timezone.now()))
+        return _steered(request, pk, steering.resume)
 
 
 class RolloutAbort(APIView):
     @extend_schema(request=AbortSerializer, responses=RolloutDetailSerializer)
     def post(self, request: Request, pk: int) -> Response:
-        rollout = _visible(request, pk)
-        require(request.user, "rollout.steer", rollout)
-        given = _read(AbortSerializer, request.data)
-        aborted = services.abort(
-            rollout=rollout, actor=_person(request), now=timezone.now(), **given
-        )
-        return _answer(aborted)
+        return _steered(request, pk, steering.abort, AbortSerializer)
 
 
 class EndpointRollback(APIView):
@@ -130,12 +117,12 @@ class EndpointRollback(APIView):
         visible = serving.visible_to(request.user)
         endpoint = get_object_or_404(visible, environment__name=environment, name=name)
         require(request.user, "rollout.steer", endpoint)
-        given = _read(AskRollbackSerializer, request.data)
+        given = checked(AskRollbackSerializer, request.data)
         version = given["version"]
-        rollback = services.roll_back(
+        rollback = rollbacks.roll_back(
             endpoint=endpoint,
-            to=services.revision_to(endpoint=endpoint, version=version) if version else None,
-            actor=_person(request),
+            to=rollbacks.revision_to(endpoint=endpoint, version=version) if version else None,
+            actor=person(request.user),
             reason=given["reason"],
             now=timezone.now(),
         )
@@ -148,17 +135,15 @@ def _visible(request: Request, pk: int) -> Rollout:
     return rollout
 
 
+def _steered(
+    request: Request, pk: int, verb: Callable[..., Rollout], serializer: type[Any] | None = None
+) -> Response:
+    """What the verb makes of a rollout, with what was sent in the serializer's shape."""
+    rollout = _visible(request, pk)
+    require(request.user, "rollout.steer", rollout)
+    given = checked(serializer, request.data) if serializer else {}
+    return _answer(verb(rollout=rollout, actor=person(request.user), now=timezone.now(), **given))
+
+
 def _answer(rollout: Rollout, code: int = status.HTTP_200_OK) -> Response:
     return Response(RolloutDetailSerializer(rollout).data, status=code)
-
-
-def _person(request: Request) -> User:
-    assert isinstance(request.user, User)
-    return request.user
-
-
-def _read(serializer: type[Any], data: Any) -> dict[str, Any]:
-    asked = serializer(data=data)
-    asked.is_valid(raise_exception=True)
-    values: dict[str, Any] = asked.validated_data
-    return values

@@ -6,13 +6,14 @@ from datetime import datetime, timedelta
 
 from apps.core.errors import Unavailable
 from apps.monitoring.selectors import requests as monitoring
-from apps.rollouts import selectors, services
+from apps.rollouts import selectors
 from apps.rollouts.analysis import Analysis, Tolerances, judge
 from apps.rollouts.decide import decide
 from apps.rollouts.lifecycle import Decision, Phase, Seen, Step, Verdict
 from apps.rollouts.models import Rollout
-from apps.serving import services as serving
+from apps.rollouts.services import rollbacks, settling, steering
 from apps.serving.lifecycle import WEIGHT_TOTAL
+from apps.serving.services import sights
 
 Clock = Callable[[], datetime]
 log = logging.getLogger(__name__)
@@ -30,8 +31,8 @@ def sweep(*, clock: Clock) -> None:
             reconcile(rollout_id, clock=clock)
         except Exception:  # one that cannot be moved must not hold up all the others
             log.exception("Rollout %s could not be reconciled; the next sweep tries", rollout_id)
-    services.retire_replaced(now=clock())
-    services.start_due(now=clock())
+    rollbacks.retire_replaced(now=clock())
+    steering.start_due(now=clock())
 
 
 def reconcile(rollout_id: int, *, clock: Clock) -> None:
@@ -43,7 +44,7 @@ def reconcile(rollout_id: int, *, clock: Clock) -> None:
         seen, analysis, is_known = look(rollout, clock())
         now = clock()  # looking took time, and what was seen was not seen before it
         decision = decide(rollout.frozen, rollout.state, rollout.wish, seen, now)
-        if services.settle(rollout=rollout, decision=decision, analysis=analysis, now=now):
+        if settling.settle(rollout=rollout, decision=decision, analysis=analysis, now=now):
             act(rollout, decision, seen, is_known=is_known, now=clock())
     finally:
         rollout.release(clock())
@@ -52,7 +53,7 @@ def reconcile(rollout_id: int, *, clock: Clock) -> None:
 def look(rollout: Rollout, now: datetime) -> tuple[Seen, Analysis | None, bool]:
     """It gathers what the world reports; last, whether the backend knows of the candidate."""
     try:
-        sight = serving.look(rollout.endpoint)
+        sight = sights.look(rollout.endpoint)
     except Unavailable as down:
         log.warning("The backend of %s did not answer: %s", rollout.endpoint, down.message)
         sight = None
@@ -132,12 +133,12 @@ def analysed(steps: list[Step]) -> int:
 
 def act(rollout: Rollout, decision: Decision, seen: Seen, *, is_known: bool, now: datetime) -> None:
     """It asks for the decided split, only where it is not what is wanted and seen already."""
-    if not services.ask_for(rollout=rollout, decision=decision, now=now):
+    if not settling.ask_for(rollout=rollout, decision=decision, now=now):
         return
     is_there = (seen.weight, seen.shadow) == (decision.weight, decision.shadow)
     if is_there and (is_known or Phase(rollout.phase).is_final):
         return
     try:
-        serving.converge(rollout.endpoint, now)
+        sights.converge(rollout.endpoint, now)
     except Unavailable as down:
         log.warning("%s not moved yet: %s", rollout.endpoint, down.message)

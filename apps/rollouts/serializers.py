@@ -6,8 +6,6 @@ from rest_framework import serializers
 
 from apps.rollouts.models import Observation, Rollback, Rollout
 
-LONGEST_WAIT_SECONDS = 60
-
 
 class ObservationSerializer(serializers.ModelSerializer[Observation]):
     weight_percent = serializers.SerializerMethodField()
@@ -100,22 +98,3 @@ class RollbackSerializer(serializers.ModelSerializer[Rollback]):
         fields = (
             "id", "model", "environment", "endpoint", "from_version", "to_version", "reason", "at",
         )  # fmt: skip
-
-
-class RolloutWaitSerializer(serializers.Serializer[dict[str, Any]]):
-    """How long a call may wait for news."""
-
-    wait = serializers.FloatField(
-        required=False,
-        min_value=0,
-        max_value=LONGEST_WAIT_SECONDS,
-        default=0,
-        help_text="Answer when the revision changes, or after so many seconds",
-    )
-    revision = serializers.IntegerField(
-        required=False,
-        min_value=0,
-        max_value=2_147_483_647,
-        default=None,
-        help_text="The one you know; without it, the one of this moment",
-    )

@@ -14,6 +14,12 @@ urlpatterns: list[URLPattern] = [
         views.rollback,
         name="endpoint-rollback",
     ),
+    path("endpoints/<slug:environment>/<slug:name>/shadow", views.shadow, name="endpoint-shadow"),
+    path(
+        "endpoints/<slug:environment>/<slug:name>/shadow/<int:number>/stop",
+        views.stop_shadow,
+        name="endpoint-shadow-stop",
+    ),
 ]
 api_urlpatterns: list[URLPattern] = [
     path("rollouts", api.RolloutList.as_view(), name="api-rollouts"),

@@ -12,12 +12,15 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from apps.accounts.models import User
 from apps.accounts.selectors import may, require
+from apps.core.errors import Refused
 from apps.core.templatetags.formats import format_duration, revision_index
 from apps.monitoring.selectors import requests as monitoring
-from apps.rollouts import selectors, services, tiles
+from apps.monitoring.sums import Sums
+from apps.rollouts import forms, selectors, shadows, tiles
 from apps.rollouts.decide import percent, share
 from apps.rollouts.lifecycle import Phase
 from apps.rollouts.models import Rollout
+from apps.rollouts.services import rollbacks, steering
 from apps.serving.lifecycle import WEIGHT_TOTAL, RevisionWish
 from apps.serving.models import Endpoint, Revision
 
@@ -82,7 +85,7 @@ def rollout(request: HttpRequest, pk: int) -> HttpResponse:
 def pause(request: HttpRequest, pk: int) -> HttpResponse:
     held = _rollout(request, pk, "rollout.steer")
     assert isinstance(request.user, User)
-    services.pause(rollout=held, actor=request.user, now=timezone.now())
+    steering.pause(rollout=held, actor=request.user, now=timezone.now())
     messages.success(request, "The rollout holds where it stands")
     return redirect(held)
 
@@ -92,7 +95,7 @@ def pause(request: HttpRequest, pk: int) -> HttpResponse:
 def resume(request: HttpRequest, pk: int) -> HttpResponse:
     held = _rollout(request, pk, "rollout.steer")
     assert isinstance(request.user, User)
-    services.resume(rollout=held, actor=request.user, now=timezone.now())
+    steering.resume(rollout=held, actor=request.user, now=timezone.now())
     messages.success(request, "The rollout goes on")
     return redirect(held)
 
@@ -103,7 +106,7 @@ def abort(request: HttpRequest, pk: int) -> HttpResponse:
     held = _rollout(request, pk, "rollout.steer")
     assert isinstance(request.user, User)
     reason = request.POST.get("reason", "").strip()[:2000]
-    services.abort(rollout=held, actor=request.user, reason=reason, now=timezone.now())
+    steering.abort(rollout=held, actor=request.user, reason=reason, now=timezone.now())
     messages.success(request, "All traffic goes back to the stable version")
     return redirect(held)
 
@@ -112,9 +115,7 @@ def abort(request: HttpRequest, pk: int) -> HttpResponse:
 @require_safe
 def health(request: HttpRequest, environment: str, name: str) -> HttpResponse:
     """What callers of an endpoint get now, revision by revision: a part of several pages."""
-    rows = Endpoint.objects.select_related("model", "environment")
-    endpoint = get_object_or_404(rows, environment__name=environment, name=name)
-    require(request.user, "view", endpoint)
+    endpoint = _endpoint(request, environment, name, "view")
     running = endpoint.revisions.filter(wanted=RevisionWish.RUN).order_by("number")
     now = timezone.now()
     shown = list(running.select_related("version__model")[:8])
@@ -126,14 +127,12 @@ def health(request: HttpRequest, environment: str, name: str) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 def rollback(request: HttpRequest, environment: str, name: str) -> HttpResponse:
     """The way back from what serves: a part of the endpoint's page, and the verb itself."""
-    rows = Endpoint.objects.select_related("model", "environment", "stable__version__model")
-    endpoint = get_object_or_404(rows, environment__name=environment, name=name)
+    verb = "rollout.steer" if request.method == "POST" else "view"
+    endpoint = _endpoint(request, environment, name, verb)
     if request.method != "POST":
-        require(request.user, "view", endpoint)
         return render(request, "rollouts/_rollback.html", _way_back(request, endpoint))
-    require(request.user, "rollout.steer", endpoint)
     assert isinstance(request.user, User)
-    done = services.roll_back(
+    done = rollbacks.roll_back(
         endpoint=endpoint,
         to=_asked_for(request, endpoint),
         actor=request.user,
@@ -144,12 +143,115 @@ def rollback(request: HttpRequest, environment: str, name: str) -> HttpResponse:
     return redirect(endpoint)
 
 
+@login_required
+@require_http_methods(["GET", "HEAD", "POST"])
+def shadow(request: HttpRequest, environment: str, name: str) -> HttpResponse:
+    """Copies of requests: a part of the endpoint's page, the page of its form, and the verb."""
+    endpoint = _endpoint(request, environment, name, "view")
+    found = shadows.candidates(endpoint)
+    if request.method != "POST":
+        context = _copies(request, endpoint, forms.ShadowForm(found))
+        live = request.headers.get("HX-Request")
+        return render(request, "rollouts/_shadow.html" if live else "rollouts/shadow.html", context)
+    require(request.user, "endpoint.configure", endpoint)
+    form = forms.ShadowForm(found, request.POST)
+    if form.is_valid() and _start_shadow(request, endpoint, form):
+        return redirect(endpoint)
+    context = _copies(request, endpoint, form)
+    return render(request, "rollouts/shadow.html", context, status=400)
+
+
+def _start_shadow(request: HttpRequest, endpoint: Endpoint, form: forms.ShadowForm) -> bool:
+    assert isinstance(request.user, User)
+    asked = form.cleaned_data
+    revision = get_object_or_404(
+        endpoint.revisions.select_related("version"), number=asked["revision"]
+    )
+    try:
+        shadows.start(
+            endpoint=endpoint,
+            revision=revision,
+            share=asked["share"],
+            actor=request.user,
+            reason=asked["reason"],
+            now=timezone.now(),
+        )
+    except Refused as refused:
+        form.add_error(None, refused.message)
+        return False
+    copied = percent(asked["share"])
+    messages.success(request, f"{copied} of requests are copied to v{revision.version.number}")
+    return True
+
+
+@login_required
+@require_POST
+def stop_shadow(request: HttpRequest, environment: str, name: str, number: int) -> HttpResponse:
+    endpoint = _endpoint(request, environment, name, "endpoint.configure")
+    revision = get_object_or_404(endpoint.revisions.select_related("version"), number=number)
+    assert isinstance(request.user, User)
+    shadows.stop(
+        endpoint=endpoint,
+        revision=revision,
+        actor=request.user,
+        reason="Stopped on the endpoint's page",
+        now=timezone.now(),
+    )
+    messages.success(request, f"v{revision.version.number} gets no copies any more")
+    return redirect(endpoint)
+
+
+def _copies(request: HttpRequest, endpoint: Endpoint, form: forms.ShadowForm) -> dict[str, object]:
+    now, seen = timezone.now(), endpoint.shadow_seen
+    running = shadows.running(endpoint)
+    return {
+        "endpoint": endpoint,
+        "model": endpoint.model,
+        "form": form,
+        "running": [
+            {
+                "revision": revision,
+                "share": percent(share),
+                "waits": seen is None or seen.get(str(revision.pk)) != share,
+                "log": urlencode({"shadow": "yes", "revision": revision.number}),
+            }
+            for revision, share in running
+        ],
+        "figures": _copied_figures([r for r, _ in running], endpoint.stable, now),
+        "moving": Rollout.objects.moving().filter(endpoint=endpoint).first(),
+        "may_configure": may(request.user, "endpoint.configure", endpoint),
+    }
+
+
+def _copied_figures(
+    copied: list[Revision], stable: Revision | None, now: datetime
+) -> list[dict[str, Any]]:
+    """What the model servers saw: nobody waits for a copy, so the gateway has no figure of it."""
+    shown: list[dict[str, Any]] = []
+    own: Sums | None = None
+    for revision in copied:
+        sums, own = monitoring.compare_shadow(
+            candidate=revision, stable=stable, since=now - RECENT, now=now
+        )
+        shown.append({"revision": revision, "sums": sums})
+    if own is not None:
+        shown.insert(0, {"revision": stable, "sums": own})
+    return [row | {"rate": row["sums"].requests / RECENT.total_seconds()} for row in shown]
+
+
+def _endpoint(request: HttpRequest, environment: str, name: str, verb: str) -> Endpoint:
+    rows = Endpoint.objects.select_related("model", "environment", "stable__version__model")
+    found = get_object_or_404(rows, environment__name=environment, name=name)
+    require(request.user, verb, found)
+    return found
+
+
 def _asked_for(request: HttpRequest, endpoint: Endpoint) -> Revision | None:
     """The revision of the version that the page named, so that a click means what it said."""
     version = request.POST.get("version", "")
     if not (version.isascii() and version.isdigit()):
         return None
-    return services.revision_to(endpoint=endpoint, version=int(version[:9]))
+    return rollbacks.revision_to(endpoint=endpoint, version=int(version[:9]))
 
 
 def _way_back(request: HttpRequest, endpoint: Endpoint) -> dict[str, object]:

@@ -14,7 +14,7 @@ from rest_framework.views import APIView
 from apps.accounts.models import User
 from apps.accounts.selectors import require
 from apps.registry.models import Model
-from apps.serving import keys, selectors, services
+from apps.serving import keys, selectors
 from apps.serving.lifecycle import RevisionWish
 from apps.serving.models import Endpoint, Environment
 from apps.serving.serializers import (
@@ -26,6 +26,7 @@ from apps.serving.serializers import (
     ServedSerializer,
     ShadowRequestSerializer,
 )
+from apps.serving.services import wishes
 
 
 class EnvironmentList(ListAPIView[Environment]):
@@ -73,7 +74,7 @@ class Shadow(APIView):
         asked = ShadowRequestSerializer(data=request.data)
         asked.is_valid(raise_exception=True)
         assert isinstance(request.user, User)
-        services.set_shadow(
+        wishes.set_shadow(
             endpoint=endpoint,
             shares=selectors.by_number(endpoint, asked.validated_data["copies"]),
             actor=request.user,

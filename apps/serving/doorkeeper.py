@@ -18,7 +18,7 @@ from typing import Any
 
 import uvicorn
 
-from apps.serving.backends.envoy import START_SECONDS, WAKE
+from apps.serving.backends.routing import START_SECONDS, WAKE
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]

@@ -113,6 +113,9 @@ class Replica(models.Model):
     restarts = models.PositiveIntegerField(default=0)
     memory_mb = models.PositiveIntegerField(null=True)
     in_flight = models.PositiveIntegerField(null=True)
+    # Of its present process with all its children; begins again at 0 with the next process.
+    processor_seconds = models.FloatField(null=True)
+    read_at = models.DateTimeField(null=True)  # when the figures above were read
     reason = models.TextField(blank=True)  # why it is not ready, or why it was last replaced
 
     class Meta:

@@ -17,11 +17,12 @@ from django.utils import timezone
 from apps.registry import selectors as registry
 from apps.registry.policy import serving_of
 from apps.registry.serving_policy import Serving
-from apps.serving import backends, scaling, selectors, services
+from apps.serving import backends, scaling, selectors
 from apps.serving.decide import Wanted, Watched, decide
 from apps.serving.doorkeeper import Doorkeeper
 from apps.serving.lifecycle import RevisionWish
 from apps.serving.models import Environment, Revision
+from apps.serving.services import sights
 
 log = logging.getLogger(__name__)
 
@@ -127,7 +128,7 @@ class Scaler:
             revision=revision, replicas=wanted.replicas, reason=wanted.reason, now=now
         ):
             log.info("%s: %d replicas. %s", revision, wanted.replicas, wanted.reason)
-            services.converge(revision.endpoint, now)
+            sights.converge(revision.endpoint, now)
 
     def _wake(self) -> None:
         """It starts what somebody waits for, and opens when a replica is ready."""
@@ -152,8 +153,8 @@ class Scaler:
                 )
                 # It may not sleep again before it has been idle once more.
                 self._watched.pop(pk, None)
-            services.converge(revision.endpoint, self._now())
-            sight = services.look(revision.endpoint)
+            sights.converge(revision.endpoint, self._now())
+            sight = sights.look(revision.endpoint)
             revision.refresh_from_db(fields=["reason"])
             self.doorkeeper.reasons[pk] = revision.reason
             if sight.ready.get(pk):

@@ -1,9 +1,9 @@
 from celery import shared_task
 from django.utils import timezone
 
-from apps.serving import services
+from apps.serving.services import sights
 
 
 @shared_task(name="serving.sweep")
 def sweep() -> None:
-    services.sweep(now=timezone.now())
+    sights.sweep(now=timezone.now())

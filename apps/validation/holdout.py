@@ -16,8 +16,8 @@ from apps.builds.predictions import Asked
 from apps.core.errors import Refused
 from apps.jobs.services import Failed
 from apps.registry import sampling
-from apps.registry import services as registry
 from apps.registry.models import Dataset
+from apps.registry.services import datasets
 
 MOST_ROWS = 200_000
 MOST_BYTES = 1024**3
@@ -67,7 +67,7 @@ def read(dataset: Dataset, *, tick: Callable[[], None]) -> Holdout:
     """
     what = f"The data set {dataset.name}"
     try:
-        file = registry.open_dataset(dataset)
+        file = datasets.open_dataset(dataset)
         label = _label_of(dataset, file.schema_arrow.names)
         labelled = sum(
             pc.sum(_has_label(batch.column(label))).as_py() or 0

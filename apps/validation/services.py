@@ -101,13 +101,7 @@ def note(*, run: ValidationRun, running: jobs.Running, **facts: Any) -> None:
 
     Raises: jobs.services.LeaseLost when another worker has the job: its findings stand.
     """
-    rows = ValidationRun.objects.filter(
-        pk=run.pk, status__in=UNFINISHED, job__attempt=running.job.attempt
-    )
-    if rows.update(**facts) != 1:
-        raise jobs.LeaseLost(f"{run} is run by another worker")
-    for field, value in facts.items():
-        setattr(run, field, value)
+    jobs.note(ValidationRun.objects.filter(status__in=UNFINISHED), run, running, **facts)
     live.publish(f"validation:{run.pk}")
 
 

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from apps.baselines import packing
 from apps.baselines.freezing import Facts
-from apps.baselines.layout import COUNTERS, pack32
+from apps.baselines.layout import COUNTERS
 from apps.baselines.models import Baseline
 from apps.monitoring import histogram, windows
 from apps.monitoring.models import Rollup, Tally
@@ -90,7 +91,7 @@ def write_tallies(revision: Revision, baseline: Baseline, spans: Spans, *, now: 
             Tally(
                 revision=revision, baseline=baseline, at=at, width_seconds=width,
                 rows=requests, requests=requests,
-                latency_bins=histogram.pack(latency), counts=pack32(counts),
+                latency_bins=histogram.pack(latency), counts=packing.pack(counts),
             )
             for at, requests, latency, counts in _summed(spans, width, now - kept)
         )  # fmt: skip

@@ -21,7 +21,7 @@ class Judge:
     """Windows against one reference, in whose rows the score is named `score`."""
 
     def __init__(self, rows: pa.Table, labels: pa.ChunkedArray, score: str) -> None:
-        self.facts = freeze(rows, labels, "1", tick=_nothing)
+        self.facts = freeze(rows, labels, "1", is_timed=False, tick=_nothing)
         self._score = score
 
     def count(self, rows: pa.Table) -> Counts:

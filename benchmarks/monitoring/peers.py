@@ -13,6 +13,9 @@ MOST_SECONDS = 600.0
 WORDS = 500  # of what a failure left
 
 
+_asked: set[subprocess.Popen[str]] = set()
+
+
 class PeerFailed(Exception):
     """A peer did not do what it was asked; the message holds its last words."""
 
@@ -27,16 +30,27 @@ def ask(name: str, python: Path, task: str, question: dict[str, Any], folder: Pa
         task,
         json.dumps(question),
     ]
-    try:
-        done = subprocess.run(
-            line, env=_env(folder), cwd=folder, capture_output=True, text=True,
-            timeout=MOST_SECONDS, check=False,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired as late:
-        raise PeerFailed(f"{task} took longer than {MOST_SECONDS:g} s") from late
-    if done.returncode:
-        raise PeerFailed(f"{task}: {done.stderr.strip()[-WORDS:]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    with subprocess.Popen(
+        line, env=_env(folder), cwd=folder, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        _asked.add(process)
+        try:
+            told, error = process.communicate(timeout=MOST_SECONDS)
+        except subprocess.TimeoutExpired as late:
+            raise PeerFailed(f"{task} took longer than {MOST_SECONDS:g} s") from late
+        finally:
+            process.kill()
+            _asked.discard(process)
+    if process.returncode:
+        raise PeerFailed(f"{task}: {error.strip()[-WORDS:]}")
+    return json.loads(told.splitlines()[-1])
+
+
+def stop() -> None:
+    """It ends the peers that are asked in other threads, which then fail."""
+    for process in list(_asked):
+        process.kill()
 
 
 def _env(folder: Path) -> dict[str, str]:

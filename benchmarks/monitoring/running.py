@@ -6,6 +6,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -45,11 +46,11 @@ class Length:
 
 FULL = Length(
     unchanged={
-        OURS: {1_000: 3_000, 10_000: 2_000},
-        "evidently": {1_000: 60, 10_000: 40},
+        OURS: {1_000: 10_000, 10_000: 2_000},  # three alarms of 3,000 may be chance
+        "evidently": {1_000: 40, 10_000: 30},  # 1.3 s each
         "nannyml": {1_000: 1_000, 10_000: 300},
     },
-    changed={OURS: 200, "evidently": 20, "nannyml": 200},
+    changed={OURS: 200, "evidently": 16, "nannyml": 200},
     times=speed.TIMES,
     whole_million=True,
     ingested=400_000,
@@ -95,19 +96,22 @@ class Bench:
         return ours.of_truth()
 
     def truth(self) -> None:
-        """It lets all tools judge the same windows of known truth."""
+        """It lets all tools judge the same windows of known truth.
+
+        The peers do so beside us, one after the other: half of the processors would be idle.
+        """
         digests: dict[tuple[str, int, int], int] = {}
-        for case, rows in _cases():
-            self._judge(case, rows, digests)
-        for name in list(self.pythons):
-            asked = [(c.name, rows, self._windows(name, c, rows)) for c, rows in _cases()]
-            answer = self._ask(name, "find", {"asked": asked})
-            for (case, rows), (_, _, windows), found in zip(
-                _cases(), asked, (answer or {}).get("answers", []), strict=False
-            ):
-                if found["digest"] != digests[case.name, rows, windows]:
-                    raise PeerFailed(f"{name} drew other windows of {case.name}")
-                self._note(name, case, rows, found["alarms"], found["seconds"])
+        with ThreadPoolExecutor(1) as beside:
+            answers = {name: beside.submit(self._find, name) for name in self.pythons}
+            try:
+                for case, rows in _cases():
+                    self._judge(case, rows, digests)
+                for name, answer in answers.items():
+                    self._compare(name, answer.result(), digests)
+            except BaseException:
+                beside.shutdown(wait=False, cancel_futures=True)
+                peers.stop()
+                raise
 
     def car_loan(self) -> None:
         """It lets all tools judge the car-loan windows."""
@@ -187,6 +191,17 @@ class Bench:
         """It keeps why something cannot be measured, which its aims then say."""
         self.figures.missing[name] = words
         say(f"{name}: {words}")
+
+    def _find(self, name: str) -> Any:
+        asked = [(c.name, rows, self._windows(name, c, rows)) for c, rows in _cases()]
+        return self._ask(name, "find", {"asked": asked})
+
+    def _compare(self, name: str, answer: Any, digests: dict[tuple[str, int, int], int]) -> None:
+        """It keeps what a peer said of the same windows. Raises: PeerFailed where they are others."""
+        for (case, rows), found in zip(_cases(), (answer or {}).get("answers", []), strict=False):
+            if found["digest"] != digests[case.name, rows, self._windows(name, case, rows)]:
+                raise PeerFailed(f"{name} drew other windows of {case.name}")
+            self._note(name, case, rows, found["alarms"], found["seconds"])
 
     def _windows(self, tool: str, case: Case, rows: int) -> int:
         length = self.length

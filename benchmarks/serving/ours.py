@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from apps.serving.backends import Running, WantedRevision, envoy, gateway, replicas, unix
+from apps.serving.backends import Running, WantedRevision, envoy, gateway, programs, routing, unix
 from benchmarks.serving import environments, models, processes, questions
 from benchmarks.serving.peers import Serving
 from benchmarks.serving.processes import NotStarted, Program
@@ -43,10 +43,10 @@ class Replica:
     socket: Path
     ready_seconds: float
 
-    def target(self, weight: int = ALL) -> envoy.Target:
+    def target(self, weight: int = ALL) -> routing.Target:
         """It stands in a route with this weight."""
         name = envoy.cluster_name(ENVIRONMENT, self.made.recipe.name, self.revision)
-        return envoy.Target(name, self.revision, 1, weight)
+        return routing.Target(name, self.revision, 1, weight)
 
 
 class Gateway:
@@ -71,7 +71,9 @@ class Gateway:
         self.files.write_routes([], None)  # which the listener's file refers to
         self.files.write_listener(self.files.status())
 
-    def configure(self, clusters: Mapping[str, envoy.Json], routes: Sequence[envoy.Route]) -> None:
+    def configure(
+        self, clusters: Mapping[str, envoy.Json], routes: Sequence[routing.Route]
+    ) -> None:
         """It writes clusters and routes and waits until Envoy has them and finds all healthy.
 
         Raises: NotStarted.
@@ -97,7 +99,7 @@ class Gateway:
                 for environment, replica in served.items()
             },
             [
-                envoy.Route(environment, replica.made.recipe.name, [targets[environment]])
+                routing.Route(environment, replica.made.recipe.name, [targets[environment]])
                 for environment, replica in served.items()
             ],
         )
@@ -130,14 +132,13 @@ class Replicas:
         self._folder = folder
         shutil.rmtree(folder / "spool", ignore_errors=True)
         (folder / "spool").mkdir(mode=0o711, parents=True)
-        self._place = replicas.Place(
+        self._place = programs.Place(
             configurations=folder / "replicas",
             logs=folder / "logs",
             sockets=run,
             spool=folder / "spool",
             supervisor=run / "no-supervisor.sock",
         )
-        self._replicas = replicas.Replicas(self._place)
 
     def start(
         self, made: models.Made, revision: int, *, workers: int = 1, captures: bool = True
@@ -145,13 +146,12 @@ class Replicas:
         """It starts a replica and waits for it. Raises: NotStarted."""
         environment = model_environment(made.recipe, self._folder)
         wanted = _wanted(made, environment, revision, workers)
-        # Private, and so on purpose: what is measured must start as what ships does.
-        account = self._replicas._account(wanted)
-        section = self._replicas._section(ENVIRONMENT, made.recipe.name, wanted, 0, account)
+        account = programs.account(wanted)
+        section = programs.section(self._place, ENVIRONMENT, made.recipe.name, wanted, 0, account)
         command = section["command"]
         if not captures:
             command = _uncaptured(command, environment, Path(wanted.bundle_path))
-        path = self._replicas.socket(revision, 0)
+        path = self._place.socket(revision, 0)
         path.unlink(missing_ok=True)
         log = self._place.logs / f"{made.recipe.name}.r{revision}.log"
         program = processes.supervised(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from apps.serving import keys
-from apps.serving.backends import envoy
+from apps.serving.backends import envoy, routing
 from benchmarks.serving.aims import Switches
 from benchmarks.serving.ours import ALL, ENVIRONMENT, Gateway, Replica
 from benchmarks.serving.shooting import Aim, Generator, Range
@@ -98,7 +98,7 @@ def _under_load(
     pair: tuple[Replica, Replica],
     shots: Range,
     aim: Aim,
-    routes: Sequence[Sequence[envoy.Route]],
+    routes: Sequence[Sequence[routing.Route]],
     trials: int,
 ) -> tuple[list[Change], dict[str, Any]]:
     stop = shots.folder / "stop"
@@ -127,20 +127,20 @@ def _under_load(
     return changes, seen
 
 
-def _route(pair: tuple[Replica, Replica], to: int) -> envoy.Route:
+def _route(pair: tuple[Replica, Replica], to: int) -> routing.Route:
     targets = [replica.target(ALL if i == to else 0) for i, replica in enumerate(pair)]
-    forced = [envoy.Forced(one.cluster, keys.of(one.revision), one.revision) for one in targets]
-    return envoy.Route(ENVIRONMENT, pair[0].made.recipe.name, targets, forced)
+    forced = [routing.Forced(one.cluster, keys.of(one.revision), one.revision) for one in targets]
+    return routing.Route(ENVIRONMENT, pair[0].made.recipe.name, targets, forced)
 
 
-def _others(pair: tuple[Replica, Replica], endpoints: int) -> list[envoy.Route]:
+def _others(pair: tuple[Replica, Replica], endpoints: int) -> list[routing.Route]:
     """Endpoints that nobody asks: one revision each, with its key past the split."""
     return [
-        envoy.Route(
+        routing.Route(
             ENVIRONMENT,
             f"other-{number}",
-            [envoy.Target(_other(number), 100 + number, 1, ALL)],
-            [envoy.Forced(_other(number), keys.of(100 + number), 100 + number)],
+            [routing.Target(_other(number), 100 + number, 1, ALL)],
+            [routing.Forced(_other(number), keys.of(100 + number), 100 + number)],
         )
         for number in range(1, endpoints)
     ]

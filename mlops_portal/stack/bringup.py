@@ -38,9 +38,9 @@ def up(stack: Stack, say: Say, *, wait_for_registry: bool = True) -> Supervisor:
 def prepare_rows(stack: Stack) -> None:
     """The rows without which nobody could sign in and nothing could be served."""
     from apps.accounts.models import User
-    from apps.serving import services as serving
+    from apps.serving.services import wishes
 
-    serving.ensure_environments()
+    wishes.ensure_environments()
     if not User.objects.filter(is_superuser=True).exists():
         password = secrets.token_urlsafe(12)
         User.objects.create_superuser(ADMIN, f"{ADMIN}@example.com", password)

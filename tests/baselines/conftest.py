@@ -17,7 +17,7 @@ from apps.builds.models import Build
 from apps.jobs import services as jobs
 from apps.registry.lifecycle import DatasetRole
 from apps.registry.models import Dataset, Version
-from apps.registry.services import register_dataset
+from apps.registry.services.datasets import register_dataset
 from tests.builds import artifacts, cast
 from tests.builds.cast import Store
 from tests.builds.conftest import store as store

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from math import isnan, log, sqrt
 
 import numpy as np
@@ -16,7 +17,9 @@ from apps.baselines.distances import (
     natural,
     psi_star,
     rows_of,
+    sorted_by,
     values_of,
+    without_order,
 )
 from apps.baselines.layout import Column, Kind, Layout, Role, fit
 
@@ -128,6 +131,36 @@ def _bits(p: list[int], q: list[int]) -> float:
     return sum(x * log(2 * x / (a + b), 2) / 2 for a, b in shares for x in (a, b) if x)
 
 
+def test_categories_that_have_bins_since_they_came_often_are_in_doubt() -> None:
+    # The same counts, of two categories with a bin each, and of two chosen from three.
+    chosen = Column("in.word", Role.INPUT, Kind.CATEGORICAL, values=("a", "b"), known=bytes(8))
+    p, q = np.array([500, 400, 100, 0, *[0] * 6]), np.array([430, 430, 140, 0, *[0] * 6])
+    [plain] = compare(Layout((replace(WORDS, singles=0.0),)), p, q)
+    [found] = compare(Layout((chosen,)), p, q)
+    again = compare(Layout((chosen,)), p, q, is_fitted=False)
+    assert [one.doubt for one in (plain, found, *again)] == [1.0, 5.0, 1.0]
+    # JS2 without what chance adds, which is (5/n + 1/m) instead of (1/n + 1/m)
+    bits, ln2 = _bits([500, 400, 100], [430, 430, 140]), log(2)
+    assert plain.js == pytest.approx(sqrt(bits - 2 * 0.002 / (8 * ln2)), abs=1e-9)
+    assert found.js == pytest.approx(sqrt(max(bits - 2 * 0.006 / (8 * ln2), 0.0)), abs=1e-9)
+    tests = [70**2 / 930 + 30**2 / 830 + 40**2 / 240, bits * 8 * ln2 / 0.002]
+    assert plain.p == pytest.approx(max(float(chdtrc(2, one)) for one in tests), rel=1e-9)
+    assert found.p == pytest.approx(max(float(chdtrc(2, one / 3)) for one in tests), rel=1e-9)
+    assert again == [replace(plain, doubt=1.0)]
+
+
+@pytest.mark.parametrize("kinds", [80, 1_000, 5_000])
+def test_equal_categories_of_a_small_reference_are_not_far(kinds: int) -> None:
+    rng = np.random.default_rng(kinds)
+    words = pa.array([f"w{place}" for place in range(kinds)])
+    columns = {f"in.w{at}": words.take(rng.integers(0, kinds, 5_000)) for at in range(20)}
+    table = pa.table(columns)
+    layout = fit(table, dict.fromkeys(columns, Role.INPUT), None)
+    window = pa.table({name: words.take(rng.integers(0, kinds, 1_000)) for name in columns})
+    found = compare(layout, layout.count(table)[0], layout.count(window)[0])
+    assert [one.column for one in found if one.p is None or one.p < 0.001] == []
+
+
 def test_rows_and_values() -> None:
     table = pa.table(
         {
@@ -152,6 +185,14 @@ def test_what_is_natural_is_the_block_furthest_from_the_others() -> None:
     assert found["in.x"]["missing"] == pytest.approx(260 / 1260 - 10 / 1010, abs=1e-12)
     assert found["in.word"] == {"js": 0.0, "missing": 0.0, "unseen": 0.02}
     assert found["in.none"] == {"js": 0.0, "missing": 0.0, "unseen": 0.0}
+
+
+def test_blocks_further_apart_than_any_time_are_sorted_by_something() -> None:
+    calm = {"js": 0.199, "missing": 0.1, "unseen": 0.01}
+    natural = {"in.a": calm, "in.b": {**calm, "js": 0.2}, "in.c": {**calm, "missing": 0.9}}
+    assert sorted_by(natural) == ["in.c", "in.b"]
+    assert sorted_by({"in.a": calm}) == []
+    assert without_order(natural) == dict.fromkeys(natural, {"unseen": 0.01})
 
 
 def test_small_blocks_are_put_together_until_they_say_more_than_chance() -> None:

@@ -196,6 +196,37 @@ def test_odd_columns_all_end_in_a_baseline(built: Make, give: Give, freeze: Free
     assert frozen.layout.size < 500
 
 
+@pytest.mark.parametrize(
+    ("by", "time_column", "words"),
+    [
+        (["late"], "", "(the label, score, distance are sorted or grouped)"),
+        (["hour"], "", "(hour is sorted or grouped)"),
+        (["hour"], "carrier", "(hour is sorted or grouped)"),  # of one value: no time
+        (["hour"], "at", ""),
+        ([], "", ""),
+    ],
+)
+def test_rows_that_are_sorted_by_something_else_than_time(
+    built: Make, give: Give, freeze: Freeze, by: list[str], time_column: str, words: str
+) -> None:
+    built()
+    frame = reference(5_000).sample(frac=1, random_state=1)
+    give(frame.sort_values(by, kind="stable") if by else frame, time_column=time_column)
+
+    baseline = freeze()
+
+    assert baseline.reason == (
+        f"Its rows are not in the order of time {words}: natural variation is not known. Name a "
+        "time column to have it"
+        if words
+        else ""
+    )
+    natural = selectors.shape(baseline).natural
+    assert set(natural) == {"in.distance", "in.hour", "score"}
+    known = {"unseen"} if words else {"js", "missing", "unseen"}
+    assert [set(column) for column in natural.values()] == [known] * 3
+
+
 def test_of_many_rows_evenly_spread_ones_are_read(
     built: Make, give: Give, freeze: Freeze, monkeypatch: pytest.MonkeyPatch
 ) -> None:

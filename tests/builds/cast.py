@@ -17,7 +17,7 @@ from apps.core.errors import Unavailable
 from apps.jobs import services as jobs
 from apps.registry.lifecycle import Source
 from apps.registry.models import Model, Version
-from apps.registry.services import ArtifactGone
+from apps.registry.services.artifacts import ArtifactGone
 from model_server import mlmodel
 from model_server.digest import digest, manifest
 

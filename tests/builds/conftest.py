@@ -23,7 +23,7 @@ def now() -> datetime:
 def store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Store:
     """It stands where MLflow stands: a directory of files by version."""
     store = Store(tmp_path / "store")
-    monkeypatch.setattr("apps.registry.services.download_artifacts", store.download)
+    monkeypatch.setattr("apps.registry.services.artifacts.download_artifacts", store.download)
     # Where a developer's packages are kept already, the tests need not fetch them again.
     home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
     monkeypatch.setenv("UV_CACHE_DIR", os.environ.get("UV_CACHE_DIR", str(home / "uv")))

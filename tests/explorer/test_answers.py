@@ -128,3 +128,30 @@ def test_values_that_differ_from_the_first_answer_are_marked() -> None:
         [[(1.0, False)], [(2.0, False)]],
         [[(1.0, False)], [(2.5, True)], [(3.0, True)]],
     ]
+
+
+def deep(levels: int) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+def test_what_is_nested_as_deep_as_json_goes_is_compared_and_shown() -> None:
+    """A log holds 254 levels; an answer of now is read with a thousand."""
+    found = answers.compare({"predictions": [1.0]}, {"predictions": [deep(1000)]})
+    assert (found.equal, found.largest) == (False, None)
+    assert found.words == "[0]: 1.0 and [[[[[...]]]]]"
+    assert answers.compare({"predictions": deep(254)}, {"predictions": deep(254)}).equal
+    shorter = answers.compare({"predictions": deep(254)}, {"predictions": deep(1000)})
+    assert not shorter.equal
+    assert answers.outputs({"predictions": deep(254)}).columns == ["output"]
+
+
+def test_numbers_at_the_ends_of_what_there_is() -> None:
+    nan = float("nan")
+    assert answers.compare({"predictions": [nan]}, {"predictions": [nan]}).equal
+    assert not answers.compare({"predictions": [nan]}, {"predictions": [1.0]}).equal
+    # Further apart than any number: a difference that JSON could not write.
+    far = answers.compare({"predictions": [1.7e308]}, {"predictions": [-1.7e308]})
+    assert (far.equal, far.largest) == (False, None)

@@ -1,5 +1,11 @@
 """Recorded requests asked of another revision: real model servers answer them."""
 
+import csv
+import errno
+import io
+import json
+import os
+from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -13,8 +19,8 @@ from apps.explorer.question import SearchRefused
 from apps.jobs import services as jobs
 from apps.monitoring.collector import Collector
 from apps.monitoring.models import Rollup
-from apps.serving import services as serving
 from apps.serving.models import Endpoint, Environment, Revision
+from apps.serving.services import asking, sights, wishes
 from tests.explorer.conftest import asked, collect, find, question, run
 from tests.monitoring.making import START_US, record, segment
 from tests.people import Cast, bearer
@@ -30,7 +36,7 @@ V2 = {"inputs": [{"name": "distance", "shape": [1], "datatype": "FP64", "data": 
 @pytest.fixture
 def endpoint(cast: Cast, production: Environment) -> Endpoint:
     """On the run's own servers, since model servers run there."""
-    return serving.ensure_endpoint(
+    return wishes.ensure_endpoint(
         model=make_model("flights", team=cast.team), environment=production, now=NOW
     )
 
@@ -52,7 +58,7 @@ def ready(stage: Stage, *numbers: int) -> list[Revision]:
     """Revisions that answer, as the sweep would have written down."""
     revisions = [stage.deploy(number) for number in numbers]
     stage.wait_ready(*revisions)
-    serving.sweep(now=NOW)
+    sights.sweep(now=NOW)
     return revisions
 
 
@@ -121,11 +127,45 @@ def test_answers_are_compared_and_callers_figures_stay(
     detail = client.get(f"/api/v1/replays/{made.pk}?count=2", headers=signed).json()
     assert [row["outcome"] for row in detail["rows"]] == ["failed", "differing"]
     assert (detail["revision"], detail["left_out"], detail["state"]) == (2, 1, "done")
+    assert made.expires_at is not None
     client.force_login(cast.viewer)
     text = client.get(f"/replays/{made.pk}").content.decode()
     assert "answers are not the same" in text
     assert "[0]: 0.5 and 1.0" in text
     assert " style=" not in text
+    assert f'href="/api/v1/replays/{made.pk}/download?as=csv"' in text
+    as_csv, as_parquet, refused = (
+        client.get(f"/api/v1/replays/{made.pk}/download", {"as": kind}, headers=signed)
+        for kind in ("csv", "parquet", "xlsx")
+    )
+    name = f'attachment; filename="flights-replay-{made.pk}'
+    assert as_csv["Content-Disposition"] == f'{name}.csv"'
+    lines = {line["id"]: line for line in csv.DictReader(io.StringIO(content(as_csv).decode()))}
+    assert set(lines) == set(rows)
+    other = lines["other"]
+    assert (other["outcome"], other["difference"]) == ("differing", "0.5")
+    assert (other["status_before"], other["status_after"]) == ("200", "200")
+    assert (json.loads(other["before"]), json.loads(other["after"])) == (
+        {"predictions": [0.5]}, {"predictions": [1.0]},
+    )  # fmt: skip
+    assert json.loads(other["request"]) == one(2.0, 0)["request"]
+    assert (lines["broke"]["error_before"], other["error_before"]) == ("ValueError: x", "")
+    assert as_parquet["Content-Disposition"] == f'{name}.parquet"'
+    assert pq.read_table(io.BytesIO(content(as_parquet))).num_rows == 6
+    assert refused.status_code == 400
+    strangers = client.get(f"/api/v1/replays/{made.pk}/download", headers=bearer(cast.stranger))
+    assert strangers.status_code == 404
+
+    services.sweep(now=made.expires_at)
+    gone = client.get(f"/api/v1/replays/{made.pk}/download", headers=signed)
+    assert (gone.status_code, gone.json()["code"]) == (409, "no_result")
+    text = client.get(f"/replays/{made.pk}").content.decode()
+    assert "The answers are gone" in text
+    assert "/download" not in text
+
+
+def content(answer: Any) -> bytes:
+    return b"".join(answer.streaming_content)
 
 
 def test_one_request_is_replayed_by_its_id_and_who_may(
@@ -208,7 +248,7 @@ def test_a_redacted_column_keeps_numbers_from_being_sent(
 
 
 def test_a_replay_whose_worker_was_killed_is_done_by_the_next_and_may_be_cancelled(
-    stage: Stage, endpoint: Endpoint, cast: Cast
+    stage: Stage, endpoint: Endpoint, cast: Cast, client: Client
 ) -> None:
     [revision] = ready(stage, 1)
     put_all(revision, *(one(float(number), 1.0) for number in range(5)))
@@ -232,9 +272,19 @@ def test_a_replay_whose_worker_was_killed_is_done_by_the_next_and_may_be_cancell
         endpoint=endpoint, revision=revision, search=search, request_id="", actor=cast.owner,
         now=NOW,
     )  # fmt: skip
-    services.cancel(row=again, actor=cast.owner, now=NOW)
+    url = f"/replays/{again.pk}"
+    not_yet = client.get(f"/api/v1{url}/download", headers=bearer(cast.owner))
+    assert (not_yet.status_code, not_yet.json()["code"]) == (409, "not_ended")
+    client.force_login(cast.viewer)
+    assert "cancel" not in client.get(url).content.decode().partition("<main")[2]
+    assert client.post(f"{url}/cancel").status_code == 403
+    client.force_login(cast.owner)
+    assert f'action="{url}/cancel"' in client.get(url).content.decode()
+    assert client.post(f"{url}/cancel").headers["Location"] == url
     again.refresh_from_db()
     assert (again.state, again.result_path) == ("cancelled", "")
+    assert "The replay was cancelled" in client.get(url).content.decode()
+    assert client.post(f"{url}/cancel").status_code == 409
 
 
 def test_a_revision_that_went_silent_fails_the_replay(
@@ -247,12 +297,12 @@ def test_a_revision_that_went_silent_fails_the_replay(
         endpoint=endpoint, revision=revision, search=search, request_id="", actor=cast.owner,
         now=NOW,
     )  # fmt: skip
-    serving.retire(revision=revision, now=NOW)
+    wishes.retire(revision=revision, now=NOW)
     until("nothing runs", lambda: not stage.converge().ready)
 
     def is_silent() -> bool:
         """A replica that is told to end still answers for a moment."""
-        answer = serving.copy(
+        answer = asking.copy(
             revision=revision, path="/invocations", body=b"{}", request_id="is-it-there",
             timeout_seconds=5,
         )  # fmt: skip
@@ -266,3 +316,21 @@ def test_a_revision_that_went_silent_fails_the_replay(
     made.refresh_from_db()
     assert (made.state, made.result_path) == ("failed", "")
     assert made.reason == "Revision 1 does not answer; does it still run?"
+
+
+def test_a_disk_without_room_fails_the_replay_in_words(
+    stage: Stage, endpoint: Endpoint, cast: Cast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [revision] = ready(stage, 1)
+    put_all(revision, one(1.0, 1.0, id="a"))
+    search = find(endpoint, cast, NOW, question())
+
+    def full(table: object, path: Path, **named: object) -> None:
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(pq, "write_table", full)
+    made = replayed(endpoint, revision, cast.owner, search)
+
+    assert (made.state, made.reason) == ("failed", "The disk has no room for the result")
+    assert [path.name for path in results.folder().iterdir()] == [search.result_path]

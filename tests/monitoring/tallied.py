@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from apps.baselines import distances
-from apps.baselines.layout import Role, fit, pack32, pack64, unpack32
+from apps.baselines import distances, packing
+from apps.baselines.layout import Role, fit, pack64
 from apps.baselines.models import Baseline
 from apps.baselines.selectors import shape
 from apps.builds.models import Build
@@ -91,8 +91,8 @@ def tally(
             at=windows.down(at, width),
             width_seconds=width,
         )
-        held = unpack32(row.counts) if row.counts else np.zeros_like(counts)
-        row.counts = pack32(held + counts)
+        held = packing.unpack(row.counts) if row.counts else np.zeros_like(counts)
+        row.counts = packing.pack(held + counts)
         row.latency_bins = histogram.pack(histogram.unpack(row.latency_bins) + latency)
         row.rows += table.num_rows
         row.requests += (figures or {}).get("requests", table.num_rows)

@@ -13,7 +13,7 @@ from apps.monitoring.charts import features, requests
 from apps.monitoring.charts.parts import MOST_WORDS, Mark, marked
 from apps.monitoring.drift import ColumnDrift, Share, State
 from apps.monitoring.forms import ChoiceForm, SliceForm
-from apps.monitoring.selectors.charts import LEAST_ROWS, stretches
+from apps.monitoring.selectors.columns import LEAST_ROWS, stretches
 from apps.monitoring.selectors.requests import Series
 from apps.registry.models import Version
 from apps.serving.models import Revision
@@ -95,7 +95,7 @@ def test_only_columns_that_lack_values_are_drawn_worst_first() -> None:
 
 
 def test_a_distribution_shows_shares_of_each_sides_own_rows() -> None:
-    chart = features.distribution(["a", "b"], [30, 10], [0, 0], names=("reference", "v1 now"))
+    chart = features.distribution(["a", "b"], [30, 10], [0, 0])
     assert [trace["y"] for trace in chart["figure"]["data"]] == [[0.75, 0.25], [0.0, 0.0]]
     assert chart["table"]["rows"] == [["a", 0.75, 0.0], ["b", 0.25, 0.0]]
 

@@ -23,7 +23,7 @@ from django.db.models import Sum
 from apps.monitoring import gateway_log, histogram
 from apps.monitoring.models import TailPosition
 from apps.monitoring.services import gateway, rollups
-from apps.serving.backends import envoy, unix
+from apps.serving.backends import envoy, routing, unix
 from apps.serving.models import Endpoint
 from mlops_portal.stack import envoy as stack_envoy
 from tests.monitoring.making import START_US, access_log, append, line, spans
@@ -408,16 +408,16 @@ def test_the_real_gateway_tells_impatient_callers_from_a_candidate_that_hangs(
     home = settings.STACK.var / "gateway"
     image = stack_envoy.prepare(settings.STACK)
     name = envoy.cluster_name("production", "flights", endpoint.stable.pk)
-    route = envoy.Route(
+    route = routing.Route(
         "production",
         "flights",
-        [envoy.Target(name, endpoint.stable.pk, 1, 1000)],
-        timeouts=envoy.Timeouts(request_seconds=20, try_seconds=2),
+        [routing.Target(name, endpoint.stable.pk, 1, 1000)],
+        timeouts=routing.Timeouts(request_seconds=20, try_seconds=2),
     )
     for file, document in {
         "cds.json": envoy.clusters("1", [envoy.cluster(name, [tmp_path / "r.sock"])]),
         "lds.json": envoy.listeners("1", port=settings.STACK.gateway_port, home=home),
-        "rds.json": envoy.routes("1", [route]),
+        "rds.json": routing.routes("1", [route]),
     }.items():
         (home / file).write_text(json.dumps(document))
     with replica_that_hangs(tmp_path / "r.sock"):
@@ -443,10 +443,10 @@ def test_the_real_gateway_writes_what_is_read_and_opens_a_new_log(
 ) -> None:
     home = settings.STACK.var / "gateway"
     image = stack_envoy.prepare(settings.STACK)
-    route = envoy.Route("production", "flights", [])
+    route = routing.Route("production", "flights", [])
     for name, document in {
         "lds.json": envoy.listeners("1", port=settings.STACK.gateway_port, home=home),
-        "rds.json": envoy.routes("1", [route]),
+        "rds.json": routing.routes("1", [route]),
     }.items():
         (home / name).write_text(json.dumps(document))
     monkeypatch.setattr(gateway_log, "ROTATED_OVER_BYTES", 1)

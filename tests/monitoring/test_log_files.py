@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -195,15 +196,30 @@ STEPS: list[tuple[object, str]] = [
 ]
 
 
+@dataclass(frozen=True)
+class Came:
+    """What stood there in the end."""
+
+    crashes: int
+    requests: int  # in the sums
+    logged: list[str]
+    waiting: list[Path]  # segments in the spool
+    on_disk: set[str]  # below the log's directory
+    known: set[str]  # the files that readers see
+
+
+# Six rows, each once everywhere, and no file that nobody knows.
+SIX = [str(number) for number in range(6)]
+
+
 def crash_and_go_on(
     patched: pytest.MonkeyPatch, endpoint: Endpoint, now: datetime, var: Path,
     holder: object, step: str, nth: int, when: Crashing,
-) -> None:  # fmt: skip
+) -> Came:  # fmt: skip
     """It collects six rows with one crash on the way, goes on, and looks at what came of it."""
     pk = endpoint.revisions.all()[0].pk
-    ids = [f"{i}" for i in range(6)]
     for first in (0, 2, 4):
-        segment(pk, [record(START_US, id=ids[first]), record(START_US, id=ids[first + 1])])
+        segment(pk, [record(START_US, id=SIX[first]), record(START_US, id=SIX[first + 1])])
     real = getattr(holder, step)
     calls = []
 
@@ -221,15 +237,18 @@ def crash_and_go_on(
                 pass
             except OperationalError:
                 connection.close()  # as the loop does
-        assert len(calls) >= nth
     for moment in moments:
         collect(moment + timedelta(minutes=2))
-    assert sum(spans().values_list("requests", flat=True)) == 6
-    assert logged(var) == ids
-    assert not list(var.glob("spool/*/*.seg"))
+    waiting = list(var.glob("spool/*/*.seg"))
     leftovers.sweep(now=datetime.now(UTC) + timedelta(hours=1, seconds=1))
-    on_disk = {str(path.relative_to(var / "log")) for path in (var / "log").glob("*/*/*")}
-    assert on_disk == set(LogFile.objects.values_list("path", flat=True))
+    return Came(
+        crashes=int(len(calls) >= nth),
+        requests=sum(spans().values_list("requests", flat=True)),
+        logged=logged(var),
+        waiting=waiting,
+        on_disk={str(path.relative_to(var / "log")) for path in (var / "log").glob("*/*/*")},
+        known=set(LogFile.objects.values_list("path", flat=True)),
+    )
 
 
 @pytest.mark.django_db
@@ -239,7 +258,9 @@ def test_a_crash_between_any_two_steps_counts_nothing_twice_and_loses_nothing(
     endpoint: Endpoint, now: datetime, var: Path, monkeypatch: pytest.MonkeyPatch,
     when: Crashing, holder: object, step: str,
 ) -> None:  # fmt: skip
-    crash_and_go_on(monkeypatch, endpoint, now, var, holder, step, 1, when)
+    came = crash_and_go_on(monkeypatch, endpoint, now, var, holder, step, 1, when)
+    assert (came.crashes, came.requests, came.logged, came.waiting) == (1, 6, SIX, [])
+    assert came.on_disk == came.known
 
 
 @pytest.mark.django_db(transaction=True)
@@ -249,7 +270,9 @@ def test_a_database_that_goes_at_a_commit_counts_nothing_twice_and_loses_nothing
     endpoint: Endpoint, now: datetime, var: Path, monkeypatch: pytest.MonkeyPatch,
     when: Crashing, nth: int,
 ) -> None:  # fmt: skip
-    crash_and_go_on(monkeypatch, endpoint, now, var, connection, "_commit", nth, when)
+    came = crash_and_go_on(monkeypatch, endpoint, now, var, connection, "_commit", nth, when)
+    assert (came.crashes, came.requests, came.logged, came.waiting) == (1, 6, SIX, [])
+    assert came.on_disk == came.known
 
 
 @pytest.mark.django_db

@@ -11,10 +11,12 @@ import pytest
 from apps.monitoring import extract, parquet, segments, shapes
 from apps.monitoring.collector import Collector
 from apps.monitoring.extract import TEXT_BYTES, Requests
+from apps.monitoring.lines import Line
 from apps.monitoring.models import RowFile
+from apps.monitoring.patterns import Patterns
 from apps.monitoring.rows import FIXED
 from apps.serving.models import Endpoint
-from tests.monitoring.making import START_US, record, segment
+from tests.monitoring.making import START_US, record, segment, written
 
 SIGNATURE = {
     "inputs": [
@@ -29,13 +31,28 @@ X = {"inputs": [{"name": "x", "type": "double"}]}
 
 
 def rows(*records: dict[str, Any], signature: dict[str, Any] | None = None) -> pa.Table:
-    return extract.joined([extract.table(_requests(*records), shapes.plan(signature or {}))])
+    """The rows of records; they are the same where patterns of earlier ones read them."""
+    known = shapes.plan(signature or {})
+    made = extract.joined([extract.table(_requests(*records), known)])
+    lines = list(map(written, records))
+    for patterns in (None, Patterns(known)):
+        for _ in range(2):  # the second time by what the first has taught
+            read = segments.Segment()
+            for one in lines:
+                segments._take(one, read, START_US, True, patterns)
+            assert (read.torn, read.rows) == (0, len(records))
+            assert extract.joined([extract.table(_of(read), known)]).equals(made)
+    return made
 
 
 def _requests(*records: dict[str, Any]) -> Requests:
     read = segments.Segment()
     for one in records:
-        segments._keep(one, read, whole=True)
+        segments._keep(Line(one), read, whole=True)
+    return _of(read)
+
+
+def _of(read: segments.Segment) -> Requests:
     log = pa.Table.from_batches([parquet.batch(read, revision=7, version=3)])
     return Requests(log, [texts[0] for texts in read.texts], read.status, read.bodies)
 

@@ -66,6 +66,7 @@ class Stage:
             "endpoint": f"/endpoints/production/{name}",
             "monitoring": f"/endpoints/production/{name}/monitoring",
             "health": f"/endpoints/production/{name}/health",
+            "drift": f"/endpoints/production/{name}/drift",
             "chart-table": f"/endpoints/{self.endpoint.pk}/charts/latency/table",
         }
 

@@ -1,5 +1,6 @@
 """The monitoring page of an endpoint: what it says in its first line, and where it leads."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -199,3 +200,115 @@ def test_the_pages_of_an_endpoint_are_linked_from_each(cast: Cast, endpoint: End
     text = page(cast, endpoint)
     assert f'{tab} aria-current="page">Monitoring</a>' in text
     assert f'<a href="{overview}">Overview</a>' in text
+
+
+# ---- another revision ------------------------------------------------------------------------
+
+
+def beside(endpoint: Endpoint, *, alike: bool) -> str:
+    """It gives the candidate rows that lie further, and the address that compares both.
+
+    `alike`: both were frozen with the same data; else the candidate with other, of two airports.
+    """
+    assert endpoint.stable is not None
+    for revision, shift in ((endpoint.stable, 0.0), (endpoint.revisions.get(number=2), 1.5)):
+        reference = flights(1, 20_000)
+        if shift and not alike:
+            reference = flights(2, 20_000, airports=(0.5, 0.5, 0.0))
+        baseline = freeze(revision.build, reference, recent())
+        tally(revision, baseline, recent(), flights(7, 2_000, shift=shift))
+    return "?revision=2&compare=1"
+
+
+def test_columns_of_two_revisions_are_compared_on_the_page(cast: Cast, endpoint: Endpoint) -> None:
+    query = beside(endpoint, alike=True)
+    text = page(cast, endpoint, f"{query}&column=in.distance")
+    assert "1 of 5 columns drifted: distance (critical)" in text
+    assert "v2 (revision 2) against v1 (revision 1), 2 k rows" in text
+    assert "Distance from v1 (revision 1)" in text
+    assert "each point needs 500 rows of both" in text
+    assert "2 k values against 2 k of v1 (revision 1)" in text
+    assert text.count('class="mini"') == 5
+    assert "with bins that differ" not in text
+    assert "charts/distribution?only=figure&amp;window=24h&amp;revision=2&amp;compare=1" in text
+
+
+def test_columns_with_bins_of_their_own_say_why_they_are_not_compared(
+    cast: Cast, endpoint: Endpoint
+) -> None:
+    query = beside(endpoint, alike=False)
+    text = page(cast, endpoint, f"{query}&column=in.distance")
+    assert "Those that can be compared look like v1 (revision 1)" in text
+    assert "cannot be compared: dep_delay, distance, out.0" in text
+    assert text.count("bins differ") == 3
+    assert "4 columns with bins that differ" in text
+    assert "were made of other data" in text
+    assert "compared by the 2 values named in both, all others as one" in text
+    table = client_of(cast.viewer).get(
+        f"/endpoints/{endpoint.pk}/charts/distribution/table{query}&window=24h&column=in.distance"
+    ).content.decode()  # fmt: skip
+    assert "How far apart distance is cannot be told" in table
+    assert '<th scope="col" class="num">v1 (revision 1)</th>' in table
+
+
+def test_a_revision_without_a_baseline_is_named(cast: Cast, endpoint: Endpoint) -> None:
+    compared(endpoint)
+    for query in ("?compare=2", "?revision=2&compare=1"):
+        text = page(cast, endpoint, query)
+        assert "No baseline yet: v2 has nothing to compare its rows with" in text, query
+        assert "charts/drift" not in text, query
+
+
+def test_a_revision_is_not_compared_with_itself(cast: Cast, endpoint: Endpoint) -> None:
+    compared(endpoint)
+    text = page(cast, endpoint, "?compare=1")
+    assert "v1 against the reference, 2 k rows" in text
+    assert "Inputs look like the reference" in text
+
+
+# ---- the line on the model's page ------------------------------------------------------------
+
+
+def line(cast: Cast, endpoint: Endpoint) -> str:
+    answer = client_of(cast.viewer).get(f"/endpoints/production/{endpoint.name}/drift")
+    assert answer.status_code == 200
+    return answer.content.decode()
+
+
+def test_the_models_page_asks_for_the_line_of_each_endpoint(cast: Cast, endpoint: Endpoint) -> None:
+    text = client_of(cast.viewer).get(f"/models/{endpoint.model.name}").content.decode()
+    assert f'hx-get="/endpoints/production/{endpoint.name}/drift"' in text
+    assert text.count("Reading drift") == 1  # nothing serves in staging
+
+
+def test_the_line_says_what_drifted_and_leads_there(cast: Cast, endpoint: Endpoint) -> None:
+    compared(endpoint, shift=1.5)
+    text = line(cast, endpoint)
+    assert "tone-bad" in text
+    monitoring = f"/endpoints/production/{endpoint.name}/monitoring"
+    assert f'<a href="{monitoring}">1 of 5 columns drifted: distance (critical)</a>' in text
+    words = re.search(r"Distance of the column that was furthest, by the hour: (.*?)<", text)
+    assert words is not None
+    assert words[1] == "x"
+
+
+def test_the_line_of_quiet_few_and_no_rows(cast: Cast, endpoint: Endpoint) -> None:
+    assert "v1 has nothing to compare its rows with" in line(cast, endpoint)
+    assert endpoint.stable is not None
+    baseline = freeze(endpoint.stable.build, flights(1, 20_000), recent())
+    assert "Not enough data: 0 rows in 1 d, 500 needed" in line(cast, endpoint)
+    tally(endpoint.stable, baseline, recent(30), flights(2, 5_000))  # before the last day
+    tally(endpoint.stable, baseline, recent(), flights(2, 213))
+    text = line(cast, endpoint)
+    assert "Not enough data: 213 rows in 1 d, 500 needed" in text
+    assert "not measured yet" in text
+    tally(endpoint.stable, baseline, recent(), flights(3, 2_000))
+    assert "Inputs look like the reference" in line(cast, endpoint)
+
+
+def test_the_line_of_an_endpoint_without_a_version(cast: Cast, endpoint: Endpoint) -> None:
+    endpoint.stable = None
+    endpoint.save()
+    assert "No version serves here" in line(cast, endpoint)
+    stranger = client_of(cast.stranger).get(f"/endpoints/production/{endpoint.name}/drift")
+    assert stranger.status_code == 404

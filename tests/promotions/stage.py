@@ -9,11 +9,11 @@ from apps.builds.models import Build
 from apps.notifications.models import Delivery
 from apps.promotions import services
 from apps.promotions.models import Promotion
-from apps.registry import services as registry
 from apps.registry.lifecycle import Source
 from apps.registry.models import Model, Version
-from apps.serving import services as serving
+from apps.registry.services import policies
 from apps.serving.models import Environment, Revision
+from apps.serving.services import wishes
 from apps.validation.lifecycle import RunStatus, Verdict
 from apps.validation.models import CheckResult
 from tests.people import Cast
@@ -39,12 +39,12 @@ environments:
 
 def a_model(cast: Cast, now: datetime, policy: str = POLICY, name: str = "flight-delay") -> Model:
     model = Model.objects.create(name=name, team=cast.team, created_at=now)
-    registry.put_policy(model=model, text=policy, actor=cast.admin, now=now)
+    policies.put_policy(model=model, text=policy, actor=cast.admin, now=now)
     return model
 
 
 def environment(name: str) -> Environment:
-    serving.ensure_environments()
+    wishes.ensure_environments()
     return Environment.objects.get(name=name)
 
 
@@ -78,14 +78,14 @@ def built(version: Version, now: datetime, digest: str = "") -> Build:
 
 def serves(build: Build, where: str, now: datetime) -> Revision:
     """It carries all traffic there, as if a rollout had brought it in."""
-    endpoint = serving.ensure_endpoint(
+    endpoint = wishes.ensure_endpoint(
         model=build.version.model, environment=environment(where), now=now
     )
-    revision = serving.deploy(endpoint=endpoint, build=build, replicas=1, now=now)
-    serving.set_traffic(
+    revision = wishes.deploy(endpoint=endpoint, build=build, replicas=1, now=now)
+    wishes.set_traffic(
         endpoint=endpoint, weights={revision.pk: 1000}, actor=None, reason="stage", now=now
     )
-    serving.set_stable(endpoint=endpoint, revision=revision, now=now)
+    wishes.set_stable(endpoint=endpoint, revision=revision, now=now)
     return revision
 
 

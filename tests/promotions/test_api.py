@@ -8,7 +8,8 @@ from django.test import Client
 
 from apps.accounts.lifecycle import Scope
 from apps.accounts.models import User
-from apps.promotions import selectors, services
+from apps.core import waiting
+from apps.promotions import services
 from apps.promotions.models import Approval, Promotion
 from tests.people import Cast, bearer
 from tests.promotions import stage
@@ -175,7 +176,7 @@ def test_waiting_ends_with_a_change(cast: Cast, now: datetime) -> None:
     promotion, clock = stage.waiting(cast, now), Clock()
     clock.then = lambda: services.cancel(promotion=promotion, actor=cast.owner, words="", now=now)
 
-    selectors.wait_for_change(
+    waiting.for_change(
         Promotion.objects.all(), promotion.pk, revision=promotion.revision, seconds=30,
         sleep=clock.sleep, clock=clock.now,
     )  # fmt: skip
@@ -186,7 +187,7 @@ def test_waiting_ends_with_a_change(cast: Cast, now: datetime) -> None:
 def test_waiting_ends_when_the_time_is_over(cast: Cast, now: datetime) -> None:
     promotion, clock = stage.waiting(cast, now), Clock()
 
-    selectors.wait_for_change(
+    waiting.for_change(
         Promotion.objects.all(), promotion.pk, revision=promotion.revision, seconds=1.2,
         sleep=clock.sleep, clock=clock.now,
     )  # fmt: skip

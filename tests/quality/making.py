@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from apps.baselines import layout
+from apps.baselines import layout, packing
 from apps.baselines.meaning import Meaning
 from apps.baselines.models import Baseline
 from apps.monitoring import histogram, places, rows
@@ -115,7 +115,7 @@ def tally(revision: Revision, baseline: Baseline, scores: Sequence[tuple[int, in
             rows=rows,
             requests=rows,
             latency_bins=histogram.pack(histogram.empty()),
-            counts=layout.pack32(counts),
+            counts=packing.pack(counts),
         )
 
 

@@ -9,10 +9,13 @@ import pytest
 
 from apps.accounts.models import User
 from apps.quality import marks, selectors
+from apps.quality.amounts import Values
 from apps.quality.lifecycle import State
-from apps.quality.marks import Classes, Ruler, Scores, Values
+from apps.quality.marks import Classes, Ruler, Scores
 from apps.quality.models import Feedback, Labelled, Marks, Measure
-from apps.quality.services import feedback, joining, retention
+from apps.quality.services import feedback, joining, predictions, retention
+from apps.quality.services import states as fates
+from apps.quality.services.batches import Batch
 from apps.serving.models import Endpoint, Revision
 from tests.factories.accounts import UserFactory
 from tests.people import Cast
@@ -208,7 +211,7 @@ def test_amounts_are_summed_in_the_labels_own_unit(
     assert isinstance(found, Values)
     assert (found.n, found.extreme) == (2, 1)
     assert (found.e, found.e_abs, found.e2, found.e4) == (1.0, 3.0, 5.0, 17.0)
-    assert (found.y, found.y2) == (21.0, 221.0)
+    assert (found.about(0.0).y, found.about(0.0).y2) == (21.0, 221.0)
 
 
 def test_of_many_rows_a_list_of_labels_says_each(
@@ -300,15 +303,15 @@ def test_a_label_corrected_while_it_is_joined_is_not_lost(
     making.baseline(revision.version, SCORE)
     making.row_file(revision, ["a"], {"out.0": [0.9]})
     send(cast.owner, {"a": 1}, now)
-    search = joining._Batch._search
+    search = predictions.of
 
-    def meanwhile(batch: Any, since: Any) -> Any:
-        found = search(batch, since)
-        if batch.batch[0].label == 1:
+    def meanwhile(batch: Batch) -> Any:
+        found = search(batch)
+        if batch.sent[0].label == 1:
             send(cast.owner, {"a": 0}, now + timedelta(seconds=1))
         return found
 
-    monkeypatch.setattr(joining._Batch, "_search", meanwhile)
+    monkeypatch.setattr(predictions, "of", meanwhile)
     joining.sweep(now=now)
     joining.sweep(now=now + timedelta(seconds=2))
 
@@ -327,7 +330,7 @@ def test_a_batch_that_breaks_leaves_everything_as_it_was(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as broken:
-        broken.setattr(joining._Batch, "_settle", killed)
+        broken.setattr(fates, "settle", killed)
         with pytest.raises(KeyboardInterrupt):
             joining.sweep(now=now)
     assert not Marks.objects.exists()

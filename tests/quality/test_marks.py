@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from apps.quality import cbpe, marks, metrics
+from apps.quality.amounts import Values
 from apps.quality.lifecycle import Kind
-from apps.quality.marks import Classes, Rows, Ruler, Scores, Values
+from apps.quality.marks import Classes, Rows, Ruler, Scores
 from apps.quality.metrics import Figure
 
 SCORES = Ruler(Kind.SCORES, ("0", "1"))
@@ -71,7 +72,11 @@ def test_one_row_that_is_out_of_all_measure_is_counted_apart() -> None:
     nothing = np.full(3, np.nan)
     found = one(VALUES, Rows(nothing, np.array([50.0, 50.0, 50.0]), np.array([57.0, 1e300, 50.0])))
 
-    assert found == Values(n=2, extreme=1, e=7.0, e_abs=7.0, e2=49.0, e4=2401.0, y=107.0, y2=5749.0)
+    assert isinstance(found, Values)
+    assert found.about(0.0) == Values(
+        n=2, extreme=1, e=7.0, e_abs=7.0, e2=49.0, e4=2401.0, y=107.0, y2=5749.0,
+        y3=310_193.0, y4=16_806_001.0, e2y=2793.0, e2y2=159_201.0,
+    )  # fmt: skip
 
 
 def test_scores_give_the_figures_of_scikit_learn() -> None:
@@ -170,6 +175,9 @@ def test_what_cannot_be_said_is_not_said() -> None:
     figures = metrics.of(one(VALUES, same))
     assert figures["mae"] == Figure(7.0, 7.0, 7.0)
     assert figures["r2"].reason == "All labels are the same"
+    # In sums of fixed point a third of a spread has a rest, which is no variance.
+    same = Rows(np.full(50, np.nan), np.full(50, 43.0), np.full(50, 50.0 + 7 / 3))
+    assert metrics.of(one(VALUES, same))["r2"].reason == "All labels are the same"
 
 
 def test_shares_have_wilsons_interval() -> None:

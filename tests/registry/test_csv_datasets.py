@@ -14,9 +14,10 @@ from django.test import Client
 
 from apps.accounts.lifecycle import Role
 from apps.accounts.models import User
-from apps.registry import csv_files, services, tables
+from apps.registry import csv_files, tables
 from apps.registry.lifecycle import DatasetRole
 from apps.registry.models import Dataset, Model
+from apps.registry.services import datasets
 from apps.registry.tables import DatasetRefused
 from tests.factories.accounts import member
 from tests.factories.registry import ModelFactory
@@ -46,7 +47,7 @@ def register(model: Model, now: datetime, content: bytes, **given: Any) -> Datas
         "name": "reference", "role": DatasetRole.REFERENCE, "label_column": "", "time_column": "",
     }  # fmt: skip
     file = io.BytesIO(content)
-    return services.register_dataset(model=model, file=file, actor=None, now=now, **fields | given)
+    return datasets.register_dataset(model=model, file=file, actor=None, now=now, **fields | given)
 
 
 def table(dataset: Dataset) -> pa.Table:

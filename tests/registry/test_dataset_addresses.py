@@ -13,9 +13,10 @@ from django.test import Client
 
 from apps.accounts.lifecycle import Role
 from apps.accounts.models import User
-from apps.registry import selectors, services, sources
+from apps.registry import selectors, sources
 from apps.registry.lifecycle import DatasetRole
 from apps.registry.models import Dataset, Model, RunInput, Version
+from apps.registry.services import artifacts, datasets
 from apps.registry.tables import DatasetRefused
 from tests.factories.accounts import member
 from tests.factories.registry import ModelFactory, RunInputFactory, TeamFactory, VersionFactory
@@ -73,7 +74,7 @@ def host(settings: Any) -> Iterator[Any]:
 
 
 def register(model: Model, uri: str, now: datetime) -> Dataset:
-    return services.register_dataset_from(
+    return datasets.register_dataset_from(
         model=model, uri=uri, actor=None, now=now, name="reference",
         role=DatasetRole.REFERENCE, label_column="late", time_column="",
     )  # fmt: skip
@@ -132,7 +133,7 @@ def test_what_does_not_arrive(model: Model, host: Any, now: datetime, settings: 
 def test_a_file_that_is_too_large(
     model: Model, host: Any, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(services, "MOST_DATASET_BYTES", 10)
+    monkeypatch.setattr(datasets, "MOST_DATASET_BYTES", 10)
 
     assert refusal(model, f"http://127.0.0.1:{host.server_port}/rows.csv", now) == (
         "The file is larger than 2 GiB; register a sample of it"
@@ -190,7 +191,7 @@ def test_a_file_of_an_own_run_by_mlflows_own_command(
         version=version, name="train", source=json.dumps({"uri": f"runs:/{RUN}/train.csv"})
     )
 
-    dataset = services.register_input(given=given, now=now, tick=lambda: None)
+    dataset = datasets.register_input(given=given, now=now, tick=lambda: None)
 
     assert (dataset.model, dataset.role, dataset.rows) == (model, "training", 2)
     assert (dataset.name, dataset.registered_by) == ("train", None)
@@ -200,7 +201,7 @@ def test_a_file_of_an_own_run_by_mlflows_own_command(
 def refusal_of(given: RunInput, uri: str, now: datetime) -> str:
     given.source = json.dumps({"uri": uri})
     with pytest.raises(DatasetRefused) as refused:
-        services.register_input(given=given, now=now, tick=lambda: None)
+        datasets.register_input(given=given, now=now, tick=lambda: None)
     return refused.value.message
 
 
@@ -240,7 +241,7 @@ def test_what_autologging_wrote_of_importance(model: Model, mlflow: TinyMlflow) 
         "feature_importance_gain.png": {},
     }
 
-    assert services.run_importance(version) == {"distance": 3.5, "hour": 1.5}
+    assert artifacts.run_importance(version) == {"distance": 3.5, "hour": 1.5}
     mlflow.artifacts.clear()
-    assert services.run_importance(version) == {}
-    assert services.run_importance(VersionFactory.create(run_id="")) == {}
+    assert artifacts.run_importance(version) == {}
+    assert artifacts.run_importance(VersionFactory.create(run_id="")) == {}

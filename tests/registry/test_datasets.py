@@ -20,9 +20,10 @@ from django.test import Client
 from apps.accounts.lifecycle import Role
 from apps.accounts.models import User
 from apps.audit.models import Event
-from apps.registry import selectors, services, tables
+from apps.registry import selectors, tables
 from apps.registry.lifecycle import DatasetRole
 from apps.registry.models import Dataset, Model
+from apps.registry.services import datasets
 from apps.registry.tables import DatasetRefused
 from tests.factories.accounts import member
 from tests.factories.registry import ModelFactory, PolicyFactory
@@ -78,7 +79,7 @@ def register(model: Model, ada: User, now: datetime, content: bytes, **given: An
         "label_column": "",
         "time_column": "",
     }
-    return services.register_dataset(
+    return datasets.register_dataset(
         model=model, file=io.BytesIO(content), actor=ada, now=now, **fields | given
     )
 
@@ -369,7 +370,7 @@ def test_what_is_refused(
 def test_one_that_is_too_large(
     model: Model, ada: User, folder: Path, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(services, "MOST_DATASET_BYTES", 100)
+    monkeypatch.setattr(datasets, "MOST_DATASET_BYTES", 100)
     before = set(folder.iterdir())
 
     with pytest.raises(DatasetRefused, match="larger than 2 GiB; register a sample of it"):

@@ -12,9 +12,10 @@ from apps.accounts.lifecycle import Role
 from apps.accounts.models import User
 from apps.audit.models import Event
 from apps.builds.models import Build
-from apps.registry import mlflow_link, services
+from apps.registry import mlflow_link
 from apps.registry.lifecycle import Source
 from apps.registry.models import Alias, Model, Submission, Version
+from apps.registry.services import aliases, artifacts, missed, versions
 from tests.factories.accounts import member
 from tests.factories.registry import TeamFactory
 from tests.factories.serving import EnvironmentFactory
@@ -44,7 +45,7 @@ def ada() -> User:
 
 
 def register(number: int, now: datetime) -> Version:
-    return services.register_version(
+    return versions.register_version(
         name="flight-delay", number=number, seen_by=Source.WEBHOOK, now=now
     )
 
@@ -59,7 +60,7 @@ def anew(mlflow: TinyMlflow) -> None:
 def both(mlflow: TinyMlflow, ada: User, now: datetime) -> tuple[Version, Version]:
     """A version that is gone, and the one that has its number now."""
     mlflow.add("flight-delay", 1)
-    services.note_submission(name="flight-delay", number=1, user=ada, now=now)
+    versions.note_submission(name="flight-delay", number=1, user=ada, now=now)
     old = register(1, now)
     anew(mlflow)
     new = register(1, now)
@@ -73,14 +74,14 @@ def test_the_full_look_marks_what_is_gone(
     for number in (1, 2):
         mlflow.add("flight-delay", number)
         register(number, now)
-    services.set_alias(model=Model.objects.get(), name="staging", number=1, now=now)
-    services.set_alias(model=Model.objects.get(), name="production", number=2, now=now)
-    services.sweep(now=now.replace(minute=1))
+    aliases.set_alias(model=Model.objects.get(), name="staging", number=1, now=now)
+    aliases.set_alias(model=Model.objects.get(), name="production", number=2, now=now)
+    missed.sweep(now=now.replace(minute=1))
     del mlflow.versions[0]
 
-    services.sweep(now=now.replace(minute=9))
+    missed.sweep(now=now.replace(minute=9))
     assert not Version.objects.exclude(gone_at=None).exists()
-    services.sweep(now=full)
+    missed.sweep(now=full)
 
     version = Version.objects.exclude(gone_at=None).get()
     assert (version.number, version.gone_at) == (1, full)
@@ -93,7 +94,7 @@ def test_the_full_look_marks_what_is_gone(
     assert event.evidence["source"] == "models:/m-1"
     assert [alias.name for alias in Alias.objects.all()] == ["production"]
 
-    services.sweep(now=full.replace(minute=20))
+    missed.sweep(now=full.replace(minute=20))
     version.refresh_from_db()
     assert version.gone_at == full
     assert Event.objects.filter(verb="version.gone").count() == 1
@@ -106,7 +107,7 @@ def test_what_the_list_only_left_out_is_not_gone(
     register(1, now)
     mlflow.unlisted.add("flight-delay")
 
-    services.sweep(now=full)
+    missed.sweep(now=full)
 
     assert Version.objects.get().gone_at is None
 
@@ -121,7 +122,7 @@ def test_one_of_which_mlflow_says_nothing_stops_no_other(
     mlflow.delete("flight-delay")
     mlflow.broken_versions["flight-delay", "2"] = status
 
-    services.sweep(now=full)
+    missed.sweep(now=full)
 
     assert Version.objects.exclude(gone_at=None).get().number == 1
 
@@ -132,10 +133,10 @@ def test_what_comes_back_is_a_row_of_its_own(
     mlflow.add("flight-delay", 1)
     old = register(1, now)
     kept, mlflow.versions = mlflow.versions, []
-    services.sweep(now=full)
+    missed.sweep(now=full)
     mlflow.versions = kept  # from a backup
 
-    services.sweep(now=full.replace(minute=11))
+    missed.sweep(now=full.replace(minute=11))
 
     old.refresh_from_db()
     assert old.gone_at == full
@@ -148,15 +149,15 @@ def test_a_number_that_is_given_out_anew(
 ) -> None:
     mlflow.add("flight-delay", 1)
     old = register(1, now)
-    services.set_alias(model=old.model, name="production", number=1, now=now)
-    services.sweep(now=now.replace(minute=1))
+    aliases.set_alias(model=old.model, name="production", number=1, now=now)
+    missed.sweep(now=now.replace(minute=1))
     Version.objects.update(digest="sha256:served")
     anew(mlflow)
 
     if by_webhook:
         register(1, now)
     else:
-        services.sweep(now=now.replace(minute=2))
+        missed.sweep(now=now.replace(minute=2))
 
     old.refresh_from_db()
     assert old.gone_at is not None
@@ -173,7 +174,7 @@ def test_a_number_that_is_given_out_anew(
     assert events[1].reason == "MLflow gave the number of flight-delay v1 to another version"
     # @production named what served; the other version does not.
     assert not Alias.objects.exists()
-    services.sweep(now=now.replace(minute=3))
+    missed.sweep(now=now.replace(minute=3))
     assert mlflow.aliases == {}
     assert Version.objects.count() == 2
 
@@ -220,7 +221,7 @@ def test_who_sent_the_first_did_not_send_the_second(
     created = now.timestamp() * 1000
     mlflow.add("flight-delay", 1)
     early = mlflow_link.moment(mlflow.versions[0]["creation_timestamp"])
-    services.note_submission(name="flight-delay", number=1, user=ada, now=early)
+    versions.note_submission(name="flight-delay", number=1, user=ada, now=early)
     assert register(1, now).registered_by == ada
     mlflow.delete("flight-delay")
     mlflow.add("flight-delay", 1, creation_timestamp=created)
@@ -228,7 +229,7 @@ def test_who_sent_the_first_did_not_send_the_second(
     new = register(1, now)
     assert new.registered_by_id is None
     ben = member(ada.teams.get(), Role.DATA_SCIENTIST, username="ben")
-    services.note_submission(name="flight-delay", number=1, user=ben, now=now)
+    versions.note_submission(name="flight-delay", number=1, user=ben, now=now)
 
     new.refresh_from_db()
     assert new.registered_by == ben
@@ -276,10 +277,10 @@ def test_one_that_is_gone_keeps_its_page(
     mlflow: TinyMlflow, ada: User, client: Client, now: datetime, full: datetime
 ) -> None:
     mlflow.add("flight-delay", 1)
-    services.note_submission(name="flight-delay", number=1, user=ada, now=now)
+    versions.note_submission(name="flight-delay", number=1, user=ada, now=now)
     old = register(1, now)
     mlflow.delete("flight-delay")
-    services.sweep(now=full)
+    missed.sweep(now=full)
     client.force_login(ada)
 
     assert client.get(PAGE).context["version"] == old
@@ -292,8 +293,8 @@ def test_files_of_another_version_are_not_taken_for_its_own(
     mlflow.add("flight-delay", 1)
     old = register(1, now)
     monkeypatch.setattr(mlflow_link, "download", lambda name, number, into, tick: None)
-    services.download_artifacts(old, tmp_path)
+    artifacts.download_artifacts(old, tmp_path)
     anew(mlflow)
 
-    with pytest.raises(services.ArtifactGone, match="to another version"):
-        services.download_artifacts(old, tmp_path)
+    with pytest.raises(artifacts.ArtifactGone, match="to another version"):
+        artifacts.download_artifacts(old, tmp_path)

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from apps.registry import services, tasks
+from apps.registry import tasks
 from apps.registry.lifecycle import Source
 from apps.registry.models import RunInput, Version
+from apps.registry.services import missed, versions
 from tests.registry.conftest import Woken
 from tests.registry.tiny_mlflow import TinyMlflow
 
@@ -35,7 +36,7 @@ def test_values_that_are_longer_than_their_columns(mlflow: TinyMlflow, now: date
     mlflow.runs["r1"] = logged("c" * 600)
     mlflow.add("late-bags", 1)
 
-    services.sweep(now=now)
+    missed.sweep(now=now)
 
     assert taken() == {"odd", "late-bags"}
     kept = RunInput.objects.get()
@@ -49,7 +50,7 @@ def test_a_context_as_long_as_mlflow_allows_is_kept_whole(
     mlflow.add("odd", 1, run_id="r1")
     mlflow.runs["r1"] = logged("c" * 500)
 
-    services.sweep(now=now)
+    missed.sweep(now=now)
 
     assert RunInput.objects.get().context == "c" * 500
 
@@ -65,7 +66,7 @@ def test_characters_and_numbers_that_the_database_has_not(
         }
     }
 
-    services.sweep(now=now)
+    missed.sweep(now=now)
 
     version = Version.objects.get()
     assert version.description == "ab?"
@@ -82,11 +83,11 @@ def test_a_run_that_mlflow_does_not_give_waits_alone(
     mlflow.broken_runs["r1"] = status
     mlflow.add("late-bags", 1)
 
-    services.sweep(now=now)
+    missed.sweep(now=now)
     assert taken() == {"late-bags"}
 
     mlflow.broken_runs.clear()
-    services.sweep(now=now)
+    missed.sweep(now=now)
     assert taken() == {"odd", "late-bags"}
     assert RunInput.objects.get().context == "training"
 
@@ -106,7 +107,7 @@ def test_a_version_whose_run_was_purged_is_taken_without_it(
 ) -> None:
     mlflow.add("odd", 1, run_id="purged")
 
-    version = services.register_version(name="odd", number=1, seen_by=Source.SWEEP, now=now)
+    version = versions.register_version(name="odd", number=1, seen_by=Source.SWEEP, now=now)
 
     assert version.run_id == "purged"
     assert (version.run["name"], version.run["metrics"]) == ("", {})
@@ -121,6 +122,6 @@ def test_what_the_database_refuses_all_the_same(
     mlflow.add("late-bags", 1)
     monkeypatch.setattr("apps.registry.found._cut", lambda value, room: value)
 
-    services.sweep(now=now)
+    missed.sweep(now=now)
 
     assert taken() == {"late-bags"}

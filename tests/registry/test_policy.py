@@ -10,9 +10,10 @@ from django.test import Client
 from apps.accounts.lifecycle import Role
 from apps.accounts.models import User
 from apps.audit.models import Event
-from apps.registry import policy, selectors, services
+from apps.registry import policy, selectors
 from apps.registry.models import Model, Policy
 from apps.registry.policy import PolicyRefused
+from apps.registry.services import policies
 from tests.factories.accounts import member
 from tests.factories.registry import PolicyFactory
 from tests.people import bearer
@@ -299,7 +300,7 @@ def test_editions_are_numbered_and_the_newest_is_in_force(
 ) -> None:
     text = "version: 1  # ours\nenvironments: {staging: {serving: {scaling: {max: 2}}}}\n"
 
-    edition = services.put_policy(model=model, text=text, actor=admin, now=now)
+    edition = policies.put_policy(model=model, text=text, actor=admin, now=now)
 
     assert (edition.number, edition.text, edition.author) == (2, text, admin)
     assert selectors.policy_of(model) == edition
@@ -312,12 +313,12 @@ def test_editions_are_numbered_and_the_newest_is_in_force(
         model.team_id,
     )
     assert (event.evidence["number"], event.evidence["document"]) == (2, edition.document)
-    assert services.put_policy(model=model, text=text, actor=admin, now=now).number == 3
+    assert policies.put_policy(model=model, text=text, actor=admin, now=now).number == 3
 
 
 def test_a_refused_one_changes_nothing(model: Model, admin: User, now: datetime) -> None:
     with pytest.raises(PolicyRefused):
-        services.put_policy(model=model, text="version: 2", actor=admin, now=now)
+        policies.put_policy(model=model, text="version: 2", actor=admin, now=now)
 
     assert [p.number for p in Policy.objects.all()] == [1]
     assert not Event.objects.exists()

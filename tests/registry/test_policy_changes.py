@@ -6,9 +6,10 @@ import pytest
 from django.test import Client
 
 from apps.audit.models import Event
-from apps.registry import policy, selectors, services
+from apps.registry import policy, selectors
 from apps.registry.models import Model
 from apps.registry.policy import Change
+from apps.registry.services import policies
 from tests.factories.registry import NOON, ModelFactory
 from tests.people import Cast, bearer
 
@@ -41,7 +42,7 @@ def test_every_value_that_differs_is_named() -> None:
 @pytest.fixture
 def model(cast: Cast) -> Model:
     model: Model = ModelFactory.create(team=cast.team)
-    services.put_policy(model=model, text=PLAIN, actor=cast.admin, now=NOON)
+    policies.put_policy(model=model, text=PLAIN, actor=cast.admin, now=NOON)
     return model
 
 
@@ -73,7 +74,7 @@ def test_operators_change_how_it_is_served_and_nothing_else(
 
 
 def test_the_page_shows_what_each_edition_changed(client: Client, cast: Cast, model: Model) -> None:
-    services.put_policy(model=model, text=WIDER, actor=cast.admin, now=NOON)
+    policies.put_policy(model=model, text=WIDER, actor=cast.admin, now=NOON)
     [(newest, changed), (first, nothing)] = selectors.editions(model, 5)
     assert (newest.number, first.number, nothing) == (2, 1, [])
     assert [change.path for change in changed] == [

@@ -10,10 +10,11 @@ from apps.accounts.lifecycle import Role
 from apps.accounts.models import Team, User
 from apps.audit.models import Event
 from apps.core.errors import Unavailable
-from apps.registry import mlflow_link, policy, services, tasks
+from apps.registry import mlflow_link, policy, tasks
 from apps.registry.lifecycle import Source
 from apps.registry.models import Alias, Model, RunInput, Submission, Version
-from apps.registry.services import NameRefused
+from apps.registry.services import aliases, missed, versions
+from apps.registry.services.versions import NameRefused
 from tests.factories.accounts import member
 from tests.factories.registry import ModelFactory, TeamFactory, VersionFactory
 from tests.registry.conftest import Woken
@@ -33,7 +34,7 @@ def ada() -> User:
 
 
 def register(name: str, number: int, now: datetime) -> Version:
-    return services.register_version(name=name, number=number, seen_by=Source.WEBHOOK, now=now)
+    return versions.register_version(name=name, number=number, seen_by=Source.WEBHOOK, now=now)
 
 
 def test_what_is_kept_of_a_version(mlflow: TinyMlflow, woken: Woken, now: datetime) -> None:
@@ -167,7 +168,7 @@ def test_the_sweep_finds_what_a_lost_webhook_missed(mlflow: TinyMlflow, now: dat
     mlflow.add("no address", 1)
     mlflow.add("bread", 1)
 
-    services.sweep(now=now)
+    missed.sweep(now=now)
 
     assert set(Version.objects.values_list("model__name", "number", "seen_by")) == {
         ("flight-delay", 1, "webhook"),
@@ -176,7 +177,7 @@ def test_the_sweep_finds_what_a_lost_webhook_missed(mlflow: TinyMlflow, now: dat
         ("bread", 1, "sweep"),
     }
     mlflow.asked.clear()
-    services.sweep(now=now)
+    missed.sweep(now=now)
     assert mlflow.calls("model-versions/search") == 1
     assert Version.objects.count() == 4
 
@@ -184,9 +185,9 @@ def test_the_sweep_finds_what_a_lost_webhook_missed(mlflow: TinyMlflow, now: dat
 def test_the_sweep_leaves_a_slow_webhook_its_time(mlflow: TinyMlflow, now: datetime) -> None:
     mlflow.add("flight-delay", 1, creation_timestamp=int(now.timestamp() * 1000))
 
-    services.sweep(now=now + timedelta(seconds=3))
+    missed.sweep(now=now + timedelta(seconds=3))
     assert not Version.objects.exists()
-    services.sweep(now=now + timedelta(seconds=4))
+    missed.sweep(now=now + timedelta(seconds=4))
     assert Version.objects.get().seen_by == "sweep"
 
 
@@ -198,16 +199,16 @@ def test_the_sweep_looks_at_everything_every_ten_minutes(mlflow: TinyMlflow, now
             created = mlflow_link.moment(mlflow.versions[-1]["creation_timestamp"])
             VersionFactory.create(model=model, number=number, registered_at=created)
 
-    services.sweep(now=now.replace(minute=1))
+    missed.sweep(now=now.replace(minute=1))
     assert model.versions.filter(number=7).count() == 0
-    services.sweep(now=now.replace(minute=10, second=3))
+    missed.sweep(now=now.replace(minute=10, second=3))
     assert model.versions.filter(number=7).count() == 1
     assert model.versions.count() == 250
 
 
 def test_the_sweep_keeps_the_webhook(mlflow: TinyMlflow, settings: object, now: datetime) -> None:
-    services.sweep(now=now)
-    services.sweep(now=now)
+    missed.sweep(now=now)
+    missed.sweep(now=now)
 
     hook = mlflow.webhooks[0]
     assert len(mlflow.webhooks) == 1
@@ -216,7 +217,7 @@ def test_the_sweep_keeps_the_webhook(mlflow: TinyMlflow, settings: object, now: 
     assert hook["events"] == [{"entity": "MODEL_VERSION", "action": "CREATED"}]
 
     hook["status"] = "DISABLED"
-    services.sweep(now=now)
+    missed.sweep(now=now)
     assert [hook["status"] for hook in mlflow.webhooks] == ["DISABLED", "ACTIVE"]
 
 
@@ -227,7 +228,7 @@ def test_a_server_without_webhooks_is_swept_all_the_same(
     mlflow.add("flight-delay", 1)
     mlflow.failing["/webhooks"] = status
 
-    services.sweep(now=now)
+    missed.sweep(now=now)
 
     assert Version.objects.get().seen_by == "sweep"
 
@@ -252,7 +253,7 @@ def test_a_woken_registration_of_what_is_not_there_ends(mlflow: TinyMlflow) -> N
 
 
 def note(name: str, number: int, user: User, now: datetime) -> None:
-    services.note_submission(name=name, number=number, user=user, now=now)
+    versions.note_submission(name=name, number=number, user=user, now=now)
 
 
 def test_whose_it_is_when_the_note_comes_first(
@@ -325,34 +326,34 @@ def test_an_alias_is_wished_and_then_confirmed(
     model = Model.objects.get()
     woken.clear()
 
-    services.set_alias(model=model, name="production", number=1, now=now)
+    aliases.set_alias(model=model, name="production", number=1, now=now)
     assert alias_of(model) == (1, None, "")
     assert woken == [("registry.sweep",)]
     assert mlflow.aliases == {}
 
-    services.sweep(now=now)
+    missed.sweep(now=now)
     assert alias_of(model) == (1, 1, "")
     assert mlflow.aliases == {("flight-delay", "production"): "1"}
 
-    services.set_alias(model=model, name="production", number=2, now=now)
+    aliases.set_alias(model=model, name="production", number=2, now=now)
     assert alias_of(model) == (2, 1, "")
-    services.sweep(now=now)
+    missed.sweep(now=now)
     assert alias_of(model) == (2, 2, "")
     mlflow.asked.clear()
-    services.sweep(now=now)
+    missed.sweep(now=now)
     assert mlflow.calls("registered-models/alias") == 0
 
 
 def test_an_alias_waits_while_mlflow_is_down(mlflow: TinyMlflow, now: datetime) -> None:
     mlflow.add("flight-delay", 1)
     model = register("flight-delay", 1, now).model
-    services.set_alias(model=model, name="production", number=1, now=now)
+    aliases.set_alias(model=model, name="production", number=1, now=now)
     mlflow.failing["/alias"] = 503
-    services.sweep(now=now)
+    missed.sweep(now=now)
     assert alias_of(model) == (1, None, "The MLflow server failed (503)")
 
     mlflow.failing.clear()
-    services.sweep(now=now)
+    missed.sweep(now=now)
     assert alias_of(model) == (1, 1, "")
 
 
@@ -362,16 +363,16 @@ def test_an_alias_that_mlflow_refuses_says_so_and_stops_nothing(
 ) -> None:
     mlflow.add("flight-delay", 1)
     model = register("flight-delay", 1, now).model
-    services.set_alias(model=model, name="production", number=1, now=now)
+    aliases.set_alias(model=model, name="production", number=1, now=now)
     mlflow.failing["/alias"] = status
     mlflow.add("late-bags", 1)
 
-    services.sweep(now=now)
+    missed.sweep(now=now)
 
     wanted, seen, error = alias_of(model)
     assert (wanted, seen) == (1, None)
     assert error
     assert Model.objects.filter(name="late-bags").exists()
     mlflow.failing.clear()
-    services.sweep(now=now)
+    missed.sweep(now=now)
     assert alias_of(model) == (1, 1, "")

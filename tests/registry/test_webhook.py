@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from apps.registry import services, signatures
+from apps.registry import signatures
 from apps.registry.models import Version, WebhookCall
+from apps.registry.services import webhooks
 from tests.registry.conftest import Woken
 
 BODY = {
@@ -128,10 +129,10 @@ def test_signed_nonsense(client: Client, woken: Woken, body: bytes) -> None:
 
 def test_what_cannot_be_replayed_any_more_is_forgotten(woken: Woken, now: datetime) -> None:
     for delivery, at in (("old", now - timedelta(days=2)), ("new", now)):
-        assert services.take_webhook(delivery_id=delivery, name="m", number=1, now=at)
+        assert webhooks.take_webhook(delivery_id=delivery, name="m", number=1, now=at)
 
     assert [call.delivery_id for call in WebhookCall.objects.all()] == ["new"]
-    assert not services.take_webhook(delivery_id="new", name="m", number=1, now=now)
+    assert not webhooks.take_webhook(delivery_id="new", name="m", number=1, now=now)
 
 
 def test_get_is_not_answered(client: Client) -> None:

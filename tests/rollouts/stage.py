@@ -11,10 +11,11 @@ from apps.monitoring.selectors import requests as monitoring
 from apps.monitoring.sums import Sums
 from apps.promotions import services as promotions
 from apps.promotions.models import Promotion
-from apps.rollouts import reconciler, services
+from apps.rollouts import reconciler
 from apps.rollouts.models import Rollout
-from apps.serving import services as serving
+from apps.rollouts.services import steering
 from apps.serving.models import Endpoint, Revision
+from apps.serving.services import sights
 from tests.people import Cast
 from tests.promotions import stage
 
@@ -35,14 +36,14 @@ class World:
     on_look: Any = None
     since: list[datetime] = field(default_factory=list)
 
-    def look(self, endpoint: Endpoint) -> serving.Sight:
+    def look(self, endpoint: Endpoint) -> sights.Sight:
         if self.on_look is not None:
             self.on_look()
         if self.silent:
             raise Unavailable("The supervisor does not answer")
         weights = None if self.weights is None else dict(self.weights)
         copies = None if self.copies is None else dict(self.copies)
-        return serving.Sight(weights, dict(self.ready), dict(self.failing), copies)
+        return sights.Sight(weights, dict(self.ready), dict(self.failing), copies)
 
     def converge(self, endpoint: Endpoint, now: datetime) -> None:
         self.converged += 1
@@ -93,8 +94,8 @@ class Clock:
 
 def set_up(monkeypatch: pytest.MonkeyPatch) -> World:
     world = World()
-    monkeypatch.setattr(serving, "look", world.look)
-    monkeypatch.setattr(serving, "converge", world.converge)
+    monkeypatch.setattr(sights, "look", world.look)
+    monkeypatch.setattr(sights, "converge", world.converge)
     monkeypatch.setattr(monitoring, "compare", world.compare)
     monkeypatch.setattr(monitoring, "compare_shadow", world.compare_shadow)
     return world
@@ -117,7 +118,7 @@ def approved_first(cast: Cast, now: datetime) -> Promotion:
 
 def started(promotion: Promotion, world: World, now: datetime) -> Rollout:
     """Its rollout, with the candidate's replicas up."""
-    rollout = services.start(promotion=promotion, actor=None, now=now)
+    rollout = steering.start(promotion=promotion, actor=None, now=now)
     world.weights = {int(pk): weight for pk, weight in rollout.endpoint.traffic_wanted.items()}
     world.ready[rollout.candidate_id] = 1
     return rollout

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from apps.promotions import services as promotions
-from apps.rollouts import reconciler, services
+from apps.rollouts import reconciler
 from apps.rollouts.lifecycle import Phase
 from apps.rollouts.models import Rollout
-from apps.serving import services as serving
+from apps.rollouts.services import rollbacks, steering
 from apps.serving.backends.local import LocalBackend
 from apps.serving.models import Endpoint, Revision
+from apps.serving.services import sights, wishes
 from apps.validation.lifecycle import Verdict
 from tests.people import Cast
 from tests.promotions import stage
@@ -46,7 +47,7 @@ def rollout(backend: LocalBackend, bundle: Path, cast: Cast, now: datetime) -> R
         build.bundle_path, build.environment_path = str(bundle), sys.prefix
         build.save()
     stable = stage.serves(builds[0], "production", now)
-    serving.set_traffic(
+    wishes.set_traffic(
         endpoint=Endpoint.objects.get(pk=stable.endpoint_id), weights={stable.pk: 1000},
         actor=None, reason="", now=now,
     )  # fmt: skip
@@ -56,7 +57,7 @@ def rollout(backend: LocalBackend, bundle: Path, cast: Cast, now: datetime) -> R
     stage.checked(promotion, Verdict.PASS, now)
     promotions.tick(promotion, now=now)
     promotions.approve(promotion=promotion, actor=cast.approver, words="", now=now)
-    return services.start(promotion=promotion, actor=None, now=clock())
+    return steering.start(promotion=promotion, actor=None, now=clock())
 
 
 def _serves(revision: Revision) -> bool:
@@ -65,10 +66,10 @@ def _serves(revision: Revision) -> bool:
     return sight.weights == {revision.pk: 1000} and sight.ready.get(revision.pk) == 1
 
 
-def _converged(revision: Revision) -> serving.Sight:
+def _converged(revision: Revision) -> sights.Sight:
     endpoint = Endpoint.objects.get(pk=revision.endpoint_id)
-    serving.converge(endpoint, clock())
-    return serving.look(endpoint)
+    sights.converge(endpoint, clock())
+    return sights.look(endpoint)
 
 
 def test_copies_first_then_everything_and_back_at_once(rollout: Rollout, cast: Cast) -> None:
@@ -78,7 +79,7 @@ def test_copies_first_then_everything_and_back_at_once(rollout: Rollout, cast: C
 
     def moved() -> Rollout:
         reconciler.reconcile(rollout.pk, clock=clock)
-        serving.sweep(now=clock())  # as the worker does beside it
+        sights.sweep(now=clock())  # as the worker does beside it
         seen = Rollout.objects.get(pk=rollout.pk)
         if (seen.weight, seen.shadow) not in orders[-1:]:
             orders.append((seen.weight, seen.shadow))
@@ -94,14 +95,14 @@ def test_copies_first_then_everything_and_back_at_once(rollout: Rollout, cast: C
         until("the candidate was ready", lambda: reached(Phase.PROGRESSING))
         done = until("it had succeeded", lambda: reached(Phase.SUCCEEDED))
         assert orders == [(0, 0), (0, 1000), (1000, 0)]
-        sight = serving.look(done.endpoint)
+        sight = sights.look(done.endpoint)
         assert (sight.weights, sight.shadow) == ({candidate.pk: 1000}, {})
         _converged(candidate)  # writes down that v1 still is ready
 
         began = time.monotonic()
-        services.roll_back(endpoint=done.endpoint, actor=cast.operator, reason="slow", now=clock())
+        rollbacks.roll_back(endpoint=done.endpoint, actor=cast.operator, reason="slow", now=clock())
         took = time.monotonic() - began
-        assert serving.look(done.endpoint).weights == {stable.pk: 1000}
+        assert sights.look(done.endpoint).weights == {stable.pk: 1000}
         callers.wait_for(50)  # more than are under way
         callers.reset()
         callers.wait_for(100)

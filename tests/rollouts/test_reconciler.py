@@ -11,12 +11,13 @@ from apps.notifications.models import Delivery
 from apps.promotions import services as promotions
 from apps.promotions.models import Promotion
 from apps.registry.models import Alias, Version
-from apps.rollouts import reconciler, services
+from apps.rollouts import reconciler
 from apps.rollouts.lifecycle import Phase
 from apps.rollouts.models import Observation, Rollout
-from apps.serving import services as serving
+from apps.rollouts.services import settling, steering
 from apps.serving.lifecycle import RevisionWish
 from apps.serving.models import Endpoint, Revision
+from apps.serving.services import wishes
 from tests.people import Cast
 from tests.promotions import stage as promotion_stage
 from tests.rollouts import stage
@@ -106,11 +107,11 @@ def test_the_replaced_revision_stays_warm_for_a_while(
     rollout: Rollout, world: World, now: datetime
 ) -> None:
     Rollout.objects.update(phase=Phase.SUCCEEDED, finished_at=now)
-    serving.set_traffic(
+    wishes.set_traffic(
         endpoint=rollout.endpoint, weights={rollout.candidate_id: 1000}, actor=None, reason="",
         now=now,
     )  # fmt: skip
-    serving.set_stable(endpoint=rollout.endpoint, revision=rollout.candidate, now=now)
+    wishes.set_stable(endpoint=rollout.endpoint, revision=rollout.candidate, now=now)
 
     def kept() -> str:
         assert rollout.stable is not None
@@ -222,7 +223,7 @@ def test_a_crash_after_recording_heals_on_the_next_tick(
         def crash(**given: object) -> None:
             raise ConnectionError("killed")
 
-        broken.setattr(serving, "set_traffic", crash)
+        broken.setattr(wishes, "set_traffic", crash)
         with pytest.raises(ConnectionError):
             tick(rollout, now)
     assert Rollout.objects.get(pk=rollout.pk).weight == 100
@@ -251,7 +252,7 @@ def test_an_abort_during_a_tick_is_not_overwritten(
 ) -> None:
     def somebody_aborts() -> None:
         world.on_look = None
-        services.abort(rollout=rollout, actor=cast.operator, reason="wrong day", now=now)
+        steering.abort(rollout=rollout, actor=cast.operator, reason="wrong day", now=now)
 
     world.on_look = somebody_aborts
     untouched = tick(rollout, now)
@@ -328,17 +329,17 @@ def test_a_worker_that_slept_after_recording_does_not_undo_what_its_successor_as
     rollout: Rollout, world: World, now: datetime, monkeypatch: pytest.MonkeyPatch, cast: Cast
 ) -> None:
     clock = Clock(now)
-    settle = services.settle
+    settle = settling.settle
 
     def settle_and_sleep(**given: Any) -> bool:
         won = settle(**given)
-        monkeypatch.setattr(services, "settle", settle)
+        monkeypatch.setattr(settling, "settle", settle)
         clock.move(31)
-        services.abort(rollout=rollout, actor=cast.operator, reason="wrong day", now=clock())
+        steering.abort(rollout=rollout, actor=cast.operator, reason="wrong day", now=clock())
         tick(rollout, clock())
         return won
 
-    monkeypatch.setattr(services, "settle", settle_and_sleep)
+    monkeypatch.setattr(settling, "settle", settle_and_sleep)
     reconciler.reconcile(rollout.pk, clock=clock)
 
     left = Rollout.objects.get(pk=rollout.pk)
@@ -441,7 +442,7 @@ def test_an_analysis_that_breaks_does_not_stand_in_the_way_of_an_abort(
     rollout: Rollout, now: datetime, cast: Cast, broken_analysis: None
 ) -> None:
     at_ten_percent(rollout, now)
-    services.abort(rollout=rollout, actor=cast.operator, reason="wrong day", now=now)
+    steering.abort(rollout=rollout, actor=cast.operator, reason="wrong day", now=now)
 
     tick(rollout, now + 2 * SECOND)
     back = tick(rollout, now + 3 * SECOND)

@@ -12,13 +12,14 @@ from apps.core.errors import Unavailable
 from apps.notifications.models import Delivery
 from apps.promotions.lifecycle import Status
 from apps.registry.models import Alias
-from apps.rollouts import reconciler, services
+from apps.rollouts import reconciler
 from apps.rollouts.lifecycle import Phase
 from apps.rollouts.models import Rollback, Rollout
-from apps.rollouts.services import RolloutRefused
-from apps.serving import services as serving
+from apps.rollouts.services import rollbacks
+from apps.rollouts.services.steering import RolloutRefused
 from apps.serving.lifecycle import RevisionState, RevisionWish
 from apps.serving.models import Endpoint, Revision
+from apps.serving.services import sights, wishes
 from tests.people import Cast, bearer
 from tests.promotions import stage as promotion_stage
 from tests.rollouts import stage
@@ -56,7 +57,7 @@ def revision(endpoint: Endpoint, version: int) -> Revision:
 
 def back(endpoint: Endpoint, cast: Cast, now: datetime, **given: Any) -> Rollback:
     asked = {"actor": cast.operator, "reason": "callers complain", **given}
-    return services.roll_back(endpoint=endpoint, now=now, **asked)
+    return rollbacks.roll_back(endpoint=endpoint, now=now, **asked)
 
 
 def serves(endpoint: Endpoint) -> int:
@@ -180,8 +181,8 @@ def test_a_rollback_of_long_ago_is_not_the_answer_to_a_new_one(
             plan={"steps": []}, phase=Phase.SUCCEEDED, created_at=now, finished_at=now + SECOND,
         )  # fmt: skip
         shares = {candidate.pk: 1000}
-        serving.set_traffic(endpoint=endpoint, weights=shares, actor=None, reason="", now=now)
-        serving.set_stable(endpoint=endpoint, revision=candidate, now=now)
+        wishes.set_traffic(endpoint=endpoint, weights=shares, actor=None, reason="", now=now)
+        wishes.set_stable(endpoint=endpoint, revision=candidate, now=now)
 
     done = back(endpoint, cast, now + 2 * SECOND)
 
@@ -209,7 +210,7 @@ def test_what_no_longer_runs_is_promoted_instead(
     endpoint: Endpoint, cast: Cast, now: datetime
 ) -> None:
     first = revision(endpoint, 1)
-    serving.retire(revision=first, now=now)
+    wishes.retire(revision=first, now=now)
     words = "flight-delay v1 no longer runs in production; request a promotion of v1 instead"
 
     assert refused("no_way_back", endpoint, cast, now) == words
@@ -264,7 +265,7 @@ def test_a_backend_that_is_down_gets_it_later(
     def down(endpoint: Endpoint, now: datetime) -> None:
         raise Unavailable("The supervisor does not answer")
 
-    monkeypatch.setattr(serving, "converge", down)
+    monkeypatch.setattr(sights, "converge", down)
 
     back(endpoint, cast, now)
 
@@ -353,7 +354,7 @@ def test_the_page_says_how_to_get_back_otherwise(
     first = revision(endpoint, 1)
     Revision.objects.filter(pk=first.pk).update(ready_replicas=0, state=RevisionState.STARTING)
     assert "v1 runs, but is not ready to take traffic" in page(cast.operator)
-    serving.retire(revision=first, now=now)
+    wishes.retire(revision=first, now=now)
     text = page(cast.operator)
     assert "No other version runs here. To go back to v1," in text
     assert "/models/flight-delay/versions/1" in text

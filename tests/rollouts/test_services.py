@@ -8,10 +8,10 @@ import pytest
 from apps.audit.models import Event
 from apps.promotions.lifecycle import Status
 from apps.registry.models import Version
-from apps.rollouts import services
 from apps.rollouts.lifecycle import Phase
 from apps.rollouts.models import Rollout
-from apps.rollouts.services import RolloutRefused
+from apps.rollouts.services import steering
+from apps.rollouts.services.steering import RolloutRefused
 from apps.serving.models import Revision
 from tests.people import Cast
 from tests.promotions import stage as promotion_stage
@@ -64,13 +64,13 @@ def test_an_approved_promotion_starts_a_revision_without_traffic(
 
 
 def test_a_promotion_is_rolled_out_once(rollout: Rollout, now: datetime) -> None:
-    refused("already_started", services.start, promotion=rollout.promotion, actor=None, now=now)
+    refused("already_started", steering.start, promotion=rollout.promotion, actor=None, now=now)
 
 
 def test_what_is_not_approved_does_not_start(cast: Cast, now: datetime) -> None:
     promotion = promotion_stage.waiting(cast, now)
 
-    refused("promotion_not_approved", services.start, promotion=promotion, actor=None, now=now)
+    refused("promotion_not_approved", steering.start, promotion=promotion, actor=None, now=now)
 
 
 def test_one_rollout_at_a_time_moves_an_endpoint(
@@ -83,7 +83,7 @@ def test_one_rollout_at_a_time_moves_an_endpoint(
     promotion.status = Status.APPROVED
     promotion.save(update_fields=["status"])
 
-    refused("endpoint_busy", services.start, promotion=promotion, actor=None, now=now)
+    refused("endpoint_busy", steering.start, promotion=promotion, actor=None, now=now)
 
 
 def test_what_changed_after_the_approval_is_refused_for_good(cast: Cast, now: datetime) -> None:
@@ -91,7 +91,7 @@ def test_what_changed_after_the_approval_is_refused_for_good(cast: Cast, now: da
     Version.objects.filter(pk=promotion.version_id).update(digest="sha256:other")
 
     with pytest.raises(RolloutRefused) as caught:
-        services.start(promotion=promotion, actor=None, now=now)
+        steering.start(promotion=promotion, actor=None, now=now)
 
     assert caught.value.code == "promotion_not_applicable"
     assert caught.value.message == "The bundle changed after it was approved; request again"
@@ -101,25 +101,25 @@ def test_what_changed_after_the_approval_is_refused_for_good(cast: Cast, now: da
 
 
 def test_people_pause_and_resume(rollout: Rollout, cast: Cast, now: datetime) -> None:
-    refused("not_paused", services.resume, rollout=rollout, actor=cast.operator, now=now)
-    paused = services.pause(rollout=rollout, actor=cast.operator, now=now)
+    refused("not_paused", steering.resume, rollout=rollout, actor=cast.operator, now=now)
+    paused = steering.pause(rollout=rollout, actor=cast.operator, now=now)
     assert (paused.pause_wanted, paused.phase, paused.revision) == (True, Phase.PREPARING, 1)
-    refused("already_paused", services.pause, rollout=rollout, actor=cast.operator, now=now)
-    resumed = services.resume(rollout=rollout, actor=cast.operator, now=now)
+    refused("already_paused", steering.pause, rollout=rollout, actor=cast.operator, now=now)
+    resumed = steering.resume(rollout=rollout, actor=cast.operator, now=now)
 
     assert (resumed.pause_wanted, resumed.revision) == (False, 2)
     assert verbs(rollout) == ["rollout.started", "rollout.paused", "rollout.resumed"]
 
 
 def test_an_abort_is_a_wish_with_a_reason(rollout: Rollout, cast: Cast, now: datetime) -> None:
-    aborted = services.abort(rollout=rollout, actor=cast.operator, reason="wrong day", now=now)
+    aborted = steering.abort(rollout=rollout, actor=cast.operator, reason="wrong day", now=now)
 
     assert (aborted.abort_wanted, aborted.abort_reason) == (True, "wrong day")
     assert aborted.phase == Phase.PREPARING  # only the loop says where it stands
     event = Event.objects.get(verb="rollout.aborted")
     assert (event.actor, event.reason) == (cast.operator, "wrong day")
     refused(
-        "rollout_reverting", services.abort,
+        "rollout_reverting", steering.abort,
         rollout=rollout, actor=cast.operator, reason="", now=now,
     )  # fmt: skip
 
@@ -133,7 +133,7 @@ def test_what_has_ended_is_not_steered(
     reason = {"reason": ""} if verb == "abort" else {}
 
     refused(
-        "rollout_ended", getattr(services, verb),
+        "rollout_ended", getattr(steering, verb),
         rollout=rollout, actor=cast.operator, now=now, **reason,
     )  # fmt: skip
 
@@ -141,4 +141,4 @@ def test_what_has_ended_is_not_steered(
 def test_what_goes_back_cannot_be_held(rollout: Rollout, cast: Cast, now: datetime) -> None:
     Rollout.objects.update(phase=Phase.REVERTING)
 
-    refused("rollout_reverting", services.pause, rollout=rollout, actor=cast.operator, now=now)
+    refused("rollout_reverting", steering.pause, rollout=rollout, actor=cast.operator, now=now)

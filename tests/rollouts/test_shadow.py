@@ -7,16 +7,16 @@ from django.test import Client
 
 from apps.audit.models import Event
 from apps.promotions.services import PromotionRefused
-from apps.registry import services as registry
-from apps.rollouts import services
+from apps.registry.services import policies
 from apps.rollouts.lifecycle import Phase
 from apps.rollouts.models import Observation, Rollout
+from apps.rollouts.services import steering
 from apps.serving import selectors
-from apps.serving import services as serving
 from apps.serving.backends import Capabilities
 from apps.serving.backends.local import LocalBackend
 from apps.serving.lifecycle import RevisionWish
 from apps.serving.models import Endpoint, Revision
+from apps.serving.services import wishes
 from tests.people import Cast, bearer
 from tests.promotions import stage as promotion_stage
 from tests.rollouts import stage
@@ -82,7 +82,7 @@ def test_in_the_dark_it_runs_and_gets_nothing(
 
 def test_it_is_held_in_the_dark(rollout: Rollout, world: World, now: datetime, cast: Cast) -> None:
     tick(rollout, now)
-    services.pause(rollout=rollout, actor=cast.operator, now=now)
+    steering.pause(rollout=rollout, actor=cast.operator, now=now)
 
     held = tick(rollout, now + timedelta(hours=1))
 
@@ -159,7 +159,7 @@ def test_it_is_not_back_while_copies_are_still_seen(
 ) -> None:
     copying(rollout, now)
     world.obeys = False
-    services.abort(rollout=rollout, actor=cast.operator, reason="wrong day", now=now)
+    steering.abort(rollout=rollout, actor=cast.operator, reason="wrong day", now=now)
 
     going = tick(rollout, now + 70 * SECOND)
     still = tick(rollout, now + 71 * SECOND)
@@ -182,7 +182,7 @@ def test_a_crash_after_recording_leaves_no_half_of_a_step(
         def crash(**given: object) -> None:
             raise ConnectionError("killed")
 
-        broken.setattr(serving, lost, crash)
+        broken.setattr(wishes, lost, crash)
         with pytest.raises(ConnectionError):
             tick(rollout, now + 123 * SECOND)
     moved = Rollout.objects.get(pk=rollout.pk)
@@ -247,7 +247,7 @@ def test_the_policy_in_force_now_says_how_wide_it_is(
 ) -> None:
     promotion = stage.approved(cast, now)
     newer = promotion_stage.POLICY + "    serving: {scaling: {min: 2, max: 4}}\n"
-    registry.put_policy(model=promotion.version.model, text=newer, actor=cast.admin, now=now)
+    policies.put_policy(model=promotion.version.model, text=newer, actor=cast.admin, now=now)
     Revision.objects.filter(endpoint__environment__name="production").update(replicas=0)
 
     rollout = stage.started(promotion, world, now)

@@ -9,11 +9,11 @@ from django.db import connection
 
 from apps.audit.models import Event
 from apps.core.errors import Refused
-from apps.rollouts import services
 from apps.rollouts.models import Rollback
-from apps.serving import services as serving
+from apps.rollouts.services import rollbacks
 from apps.serving.lifecycle import RevisionState, RevisionWish
 from apps.serving.models import Endpoint, Revision
+from apps.serving.services import wishes
 from tests.people import cast as on_stage
 from tests.rollouts import stage
 from tests.rollouts.stage import World, tick
@@ -61,7 +61,7 @@ def test_it_goes_back_once(now: datetime, world: World, names_it: bool) -> None:
     assert before is not None
 
     def click(person: str) -> Callable[[], object]:
-        return lambda: services.roll_back(
+        return lambda: rollbacks.roll_back(
             endpoint=Endpoint.objects.get(pk=done.endpoint_id),
             to=before if names_it else None,
             actor=getattr(cast, person),
@@ -90,8 +90,8 @@ def test_what_is_retired_at_this_moment_is_either_gone_to_or_gone(
     endpoint = Endpoint.objects.get(pk=done.endpoint_id)
 
     ends = at_once(
-        lambda: services.roll_back(endpoint=endpoint, actor=cast.admin, reason="slow", now=now),
-        lambda: serving.retire(revision=before, now=now),
+        lambda: rollbacks.roll_back(endpoint=endpoint, actor=cast.admin, reason="slow", now=now),
+        lambda: wishes.retire(revision=before, now=now),
     )
 
     wanted = Revision.objects.get(pk=before.pk).wanted

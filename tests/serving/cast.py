@@ -18,8 +18,8 @@ from django.conf import settings
 from apps.accounts.models import Team
 from apps.builds.lifecycle import BuildStatus
 from apps.builds.models import Build
-from apps.registry import services as registry
 from apps.registry.models import Model, Version
+from apps.registry.services import policies
 from tests.factories.accounts import UserFactory
 
 NOW = datetime(2030, 1, 7, 12, 0, tzinfo=UTC)
@@ -46,7 +46,7 @@ def make_model(name: str = "flight-delay", *, team: Team | None = None) -> Model
 def put_serving(model: Model, **part: object) -> None:
     """It puts a policy in force whose part about serving in production is this."""
     text = yaml.safe_dump({"version": 1, "environments": {"production": {"serving": part}}})
-    registry.put_policy(model=model, text=text, actor=UserFactory.create(), now=NOW)
+    policies.put_policy(model=model, text=text, actor=UserFactory.create(), now=NOW)
 
 
 def make_build(

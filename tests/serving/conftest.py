@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 
-from apps.serving import backends, services
+from apps.serving import backends
 from apps.serving.backends import unix
 from apps.serving.backends.local import LocalBackend
-from apps.serving.backends.replicas import NAME
+from apps.serving.backends.programs import NAME
 from apps.serving.backends.supervisord import Supervisor
 from apps.serving.models import Endpoint, Environment, Revision
+from apps.serving.services import sights, wishes
 from tests.model_server.running import make_bundle
 from tests.serving.cast import NOW, make_build, make_model, until
 
@@ -61,7 +62,7 @@ def backend(gateway: None, db: None) -> Iterator[LocalBackend]:
     """The backend of this run's directory; afterwards nothing of the test runs or is routed."""
     backend = backends.load("local")
     assert isinstance(backend, LocalBackend)
-    services.ensure_environments()
+    wishes.ensure_environments()
     yield backend
 
     def is_empty() -> bool:
@@ -80,7 +81,7 @@ def production(backend: LocalBackend) -> Environment:
 
 @pytest.fixture
 def endpoint(production: Environment) -> Endpoint:
-    return services.ensure_endpoint(model=make_model(), environment=production, now=NOW)
+    return wishes.ensure_endpoint(model=make_model(), environment=production, now=NOW)
 
 
 class Stage:
@@ -97,11 +98,11 @@ class Stage:
             bundle=bundle or self.bundle,
             environment=Path(sys.prefix),
         )
-        return services.deploy(endpoint=self.endpoint, build=build, replicas=replicas, now=NOW)
+        return wishes.deploy(endpoint=self.endpoint, build=build, replicas=replicas, now=NOW)
 
-    def converge(self) -> services.Sight:
-        services.converge(self.endpoint, NOW)
-        return services.look(self.endpoint)
+    def converge(self) -> sights.Sight:
+        sights.converge(self.endpoint, NOW)
+        return sights.look(self.endpoint)
 
     def wait_ready(self, *revisions: Revision) -> None:
         wanted = {revision.pk: revision.replicas for revision in revisions}
@@ -111,20 +112,20 @@ class Stage:
 
         until("the replicas were ready", ready)
 
-    def split(self, weights: dict[Revision, int]) -> services.Sight:
+    def split(self, weights: dict[Revision, int]) -> sights.Sight:
         """It asks for a split and waits until the gateway has it in force."""
         self.ask_split(weights)
         wanted = {revision.pk: weight for revision, weight in weights.items() if weight}
 
-        def in_force() -> services.Sight | None:
+        def in_force() -> sights.Sight | None:
             sight = self.converge()
             return sight if sight.weights == wanted else None
 
         return until(f"the split was {wanted}", in_force)
 
-    def ask_split(self, weights: dict[Revision, int]) -> services.Sight:
+    def ask_split(self, weights: dict[Revision, int]) -> sights.Sight:
         """It asks for a split that may have to wait, and gives what is in force instead."""
-        services.set_traffic(
+        wishes.set_traffic(
             endpoint=self.endpoint,
             weights={revision.pk: weight for revision, weight in weights.items()},
             actor=None,

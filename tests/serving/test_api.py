@@ -7,30 +7,31 @@ from django.test import Client
 
 from apps.accounts.lifecycle import Scope
 from apps.audit.models import Event
-from apps.serving import keys, services
+from apps.serving import keys
 from apps.serving.models import Endpoint, Environment
+from apps.serving.services import wishes
 from tests.people import Cast, bearer
 from tests.serving.cast import NOW, make_build, make_model
 
 
 @pytest.fixture
 def endpoint(cast: Cast) -> Endpoint:
-    services.ensure_environments()
-    endpoint = services.ensure_endpoint(
+    wishes.ensure_environments()
+    endpoint = wishes.ensure_endpoint(
         model=make_model(team=cast.team),
         environment=Environment.objects.get(name="production"),
         now=NOW,
     )
     build = make_build(endpoint.model, number=4, digest="sha256:four")
-    revision = services.deploy(endpoint=endpoint, build=build, replicas=2, now=NOW)
-    services.set_traffic(
+    revision = wishes.deploy(endpoint=endpoint, build=build, replicas=2, now=NOW)
+    wishes.set_traffic(
         endpoint=endpoint, weights={revision.pk: 1000}, actor=None, reason="first", now=NOW
     )
     return endpoint
 
 
 def test_environments_come_in_their_order(client: Client, cast: Cast) -> None:
-    services.ensure_environments()
+    wishes.ensure_environments()
     answer = client.get("/api/v1/environments", headers=bearer(cast.viewer))
     assert answer.status_code == 200
     names = sorted(answer.json()["results"], key=lambda row: row["order"])

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from django.conf import settings
 
-from apps.serving import services
 from apps.serving.backends import envoy, unix
 from apps.serving.backends.supervisord import Supervisor
 from apps.serving.lifecycle import RevisionState
 from apps.serving.models import Endpoint
+from apps.serving.services import sights, wishes
 from tests.serving.cast import NOW, ROW, Callers, ask, until
 from tests.serving.conftest import Stage, is_live
 
@@ -60,7 +60,7 @@ def test_a_killed_gateway_comes_back_with_the_same_split(stage: Stage) -> None:
     until("the gateway had ended", lambda: pid_of("gateway") != victim)
     until("the gateway was live", is_live)
 
-    assert services.look(stage.endpoint).weights == {stable.pk: 900, candidate.pk: 100}
+    assert sights.look(stage.endpoint).weights == {stable.pk: 900, candidate.pk: 100}
     until("it answered", lambda: ask(INFER, ROW)[0] == 200)
 
 
@@ -115,7 +115,7 @@ def test_a_replica_with_another_digest_never_gets_traffic(stage: Stage, tmp_path
     stable = stage.deploy(1)
     stage.wait_ready(stable)
     stage.split({stable: 1000})
-    services.set_stable(endpoint=stage.endpoint, revision=stable, now=NOW)
+    wishes.set_stable(endpoint=stage.endpoint, revision=stable, now=NOW)
     tampered = tmp_path / "bundle"
     shutil.copytree(stage.bundle, tampered)
     card = tampered / "model" / "MLmodel"

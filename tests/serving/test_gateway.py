@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from apps.serving.backends import envoy
+from apps.serving.backends import routing
 from apps.serving.backends.gateway import KEPT_VERSIONS, Gateway, Status
 
 
@@ -13,12 +13,12 @@ def gateway(home: Path) -> Gateway:
     return Gateway(home=home, admin=home / "none", port=1)
 
 
-def route(weight: int) -> envoy.Route:
+def route(weight: int) -> routing.Route:
     targets = [
-        envoy.Target("production.m.r1", 1, 7, weight),
-        envoy.Target("production.m.r2", 2, 8, 1000),
+        routing.Target("production.m.r1", 1, 7, weight),
+        routing.Target("production.m.r2", 2, 8, 1000),
     ]
-    return envoy.Route("production", "m", targets)
+    return routing.Route("production", "m", targets)
 
 
 def test_the_split_in_force_stays_known_while_newer_ones_are_refused(tmp_path: Path) -> None:

@@ -9,8 +9,7 @@ import pytest
 from django.conf import settings
 from onnx import TensorProto, helper
 
-from apps.serving.backends import WantedRevision
-from apps.serving.backends.replicas import _limits
+from apps.serving.backends import WantedRevision, programs
 from apps.serving.models import Revision
 from tests.model_server.running import make_bundle
 from tests.model_server.runtimes import elsewhere, needs_node, node_model, write_card
@@ -137,6 +136,6 @@ def test_a_server_that_is_allowed_no_more_is_asked_no_more(
 
 @pytest.mark.parametrize("kind", ["command", ""])
 def test_only_commands_may_reserve_more_than_they_use(kind: str) -> None:
-    limits = _limits(WantedRevision(1, 1, "d", "/b", "/e", 1, runtime=kind))
+    limits = programs.limits_of(WantedRevision(1, 1, "d", "/b", "/e", 1, runtime=kind))
     assert (limits.memory_bytes is None) is (kind == "command")
     assert (limits.memory_bytes or limits.data_bytes) == 9216 << 20

@@ -15,12 +15,13 @@ import pytest
 from django.conf import settings
 
 from apps.audit.models import Event
-from apps.serving import backends, doorkeeper, scaling, selectors, services
+from apps.serving import backends, doorkeeper, scaling, selectors
 from apps.serving.backends.local import LocalBackend
 from apps.serving.lifecycle import RevisionState
 from apps.serving.models import Replica, Revision, Usage
 from apps.serving.scaler import Scaler
-from apps.serving.services import ServingRefused
+from apps.serving.services import wishes
+from apps.serving.services.wishes import ServingRefused
 from tests.serving.cast import NOW, ROW, Callers, ask, make_build, put_serving, until
 from tests.serving.conftest import Stage
 from tests.serving.test_faults import INFER, pid_of
@@ -55,7 +56,7 @@ def doorkeeping(scaler: Scaler) -> Iterator[None]:
 def serving(stage: Stage, revision: Revision) -> None:
     stage.wait_ready(revision)
     stage.split({revision: 1000})
-    services.set_stable(endpoint=stage.endpoint, revision=revision, now=NOW)
+    wishes.set_stable(endpoint=stage.endpoint, revision=revision, now=NOW)
 
 
 def seen(revision: Revision) -> RevisionState:
@@ -307,7 +308,7 @@ def test_what_the_machine_has_no_room_for_is_refused_in_words(
     monkeypatch.setattr(backend._replicas, "_most_mb", 500)
     build = make_build(stage.endpoint.model, number=1, bundle=stage.bundle)
     with pytest.raises(ServingRefused) as refused:
-        services.deploy(endpoint=stage.endpoint, build=build, replicas=4, now=NOW)
+        wishes.deploy(endpoint=stage.endpoint, build=build, replicas=4, now=NOW)
     assert refused.value.code == "no_room"
     assert refused.value.message == (
         f"{build.version} has no room in production. 4 replicas need 1.2 GiB of memory, "

@@ -9,9 +9,10 @@ from django.utils import timezone
 
 from apps.audit.models import Event
 from apps.builds.lifecycle import BuildStatus
-from apps.serving import selectors, services
+from apps.serving import selectors
 from apps.serving.lifecycle import RevisionWish
 from apps.serving.models import Endpoint, Environment, Revision
+from apps.serving.services import wishes
 from tests.serving.cast import NOW, make_build, make_model
 
 pytestmark = pytest.mark.django_db
@@ -19,18 +20,18 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def endpoint() -> Endpoint:
-    services.ensure_environments()
+    wishes.ensure_environments()
     environment = Environment.objects.get(name="production")
-    return services.ensure_endpoint(model=make_model(), environment=environment, now=NOW)
+    return wishes.ensure_endpoint(model=make_model(), environment=environment, now=NOW)
 
 
 def deploy(endpoint: Endpoint, number: int) -> Revision:
     build = make_build(endpoint.model, number=number, digest=f"sha256:{number}")
-    return services.deploy(endpoint=endpoint, build=build, replicas=1, now=NOW)
+    return wishes.deploy(endpoint=endpoint, build=build, replicas=1, now=NOW)
 
 
 def split(endpoint: Endpoint, weights: dict[int, int]) -> None:
-    services.set_traffic(endpoint=endpoint, weights=weights, actor=None, reason="step 1", now=NOW)
+    wishes.set_traffic(endpoint=endpoint, weights=weights, actor=None, reason="step 1", now=NOW)
 
 
 def events(verb: str) -> list[Event]:
@@ -42,8 +43,8 @@ def state(endpoint: Endpoint) -> Any:
 
 
 def test_environments_are_made_once() -> None:
-    services.ensure_environments()
-    services.ensure_environments()
+    wishes.ensure_environments()
+    wishes.ensure_environments()
     assert list(Environment.objects.values_list("name", "order")) == [
         ("staging", 1),
         ("production", 2),
@@ -51,9 +52,7 @@ def test_environments_are_made_once() -> None:
 
 
 def test_an_endpoint_is_made_once_and_named_after_its_model(endpoint: Endpoint) -> None:
-    again = services.ensure_endpoint(
-        model=endpoint.model, environment=endpoint.environment, now=NOW
-    )
+    again = wishes.ensure_endpoint(model=endpoint.model, environment=endpoint.environment, now=NOW)
     assert again == endpoint
     assert endpoint.name == "flight-delay"
     assert len(events("endpoint.created")) == 1
@@ -61,13 +60,13 @@ def test_an_endpoint_is_made_once_and_named_after_its_model(endpoint: Endpoint) 
 
 def test_two_models_whose_names_look_alike_get_two_addresses(endpoint: Endpoint) -> None:
     other = make_model("Flight Delay")
-    second = services.ensure_endpoint(model=other, environment=endpoint.environment, now=NOW)
+    second = wishes.ensure_endpoint(model=other, environment=endpoint.environment, now=NOW)
     assert second.name == f"flight-delay-{other.pk}"
 
 
 def test_deploying_a_build_twice_gives_one_revision(endpoint: Endpoint) -> None:
     first = deploy(endpoint, 1)
-    again = services.deploy(endpoint=endpoint, build=first.build, replicas=1, now=NOW)
+    again = wishes.deploy(endpoint=endpoint, build=first.build, replicas=1, now=NOW)
     assert again == first
     assert first.number == 1
     [event] = events("revision.deployed")
@@ -77,16 +76,16 @@ def test_deploying_a_build_twice_gives_one_revision(endpoint: Endpoint) -> None:
 
 def test_a_build_that_failed_is_not_deployed(endpoint: Endpoint) -> None:
     build = make_build(endpoint.model, number=1, status=BuildStatus.FAILED)
-    with pytest.raises(services.ServingRefused) as refused:
-        services.deploy(endpoint=endpoint, build=build, replicas=1, now=NOW)
+    with pytest.raises(wishes.ServingRefused) as refused:
+        wishes.deploy(endpoint=endpoint, build=build, replicas=1, now=NOW)
     assert refused.value.code == "build_not_ready"
     assert not Revision.objects.exists()
 
 
 def test_a_build_of_another_model_is_not_deployed(endpoint: Endpoint) -> None:
     build = make_build(make_model("other"), number=1)
-    with pytest.raises(services.ServingRefused) as refused:
-        services.deploy(endpoint=endpoint, build=build, replicas=1, now=NOW)
+    with pytest.raises(wishes.ServingRefused) as refused:
+        wishes.deploy(endpoint=endpoint, build=build, replicas=1, now=NOW)
     assert refused.value.code == "other_model"
     assert not Revision.objects.exists()
 
@@ -132,10 +131,10 @@ def test_a_split_that_cannot_be_served_changes_nothing(
     endpoint: Endpoint, weights: dict[str, int], code: str
 ) -> None:
     named = {"one": deploy(endpoint, 1), "two": deploy(endpoint, 2), "retired": deploy(endpoint, 3)}
-    services.retire(revision=named["retired"], now=NOW)
+    wishes.retire(revision=named["retired"], now=NOW)
     keys = {name: revision.pk for name, revision in named.items()} | {"nobody": 0}
     before = state(endpoint)
-    with pytest.raises(services.ServingRefused) as refused:
+    with pytest.raises(wishes.ServingRefused) as refused:
         split(endpoint, {keys[name]: weight for name, weight in weights.items()})
     assert refused.value.code == code
     assert state(endpoint) == before
@@ -152,8 +151,8 @@ def test_no_traffic_at_all_can_be_wanted(endpoint: Endpoint) -> None:
 
 def test_the_stable_revision_is_recorded_once(endpoint: Endpoint) -> None:
     one = deploy(endpoint, 1)
-    services.set_stable(endpoint=endpoint, revision=one, now=NOW)
-    services.set_stable(endpoint=endpoint, revision=one, now=NOW)
+    wishes.set_stable(endpoint=endpoint, revision=one, now=NOW)
+    wishes.set_stable(endpoint=endpoint, revision=one, now=NOW)
     assert endpoint.stable_id == one.pk
     assert [e.evidence for e in events("endpoint.stable_changed")] == [
         {"version": 1, "revision": one.pk}
@@ -163,10 +162,10 @@ def test_the_stable_revision_is_recorded_once(endpoint: Endpoint) -> None:
 def test_what_serves_is_not_retired(endpoint: Endpoint) -> None:
     one, two = deploy(endpoint, 1), deploy(endpoint, 2)
     split(endpoint, {one.pk: 1000})
-    services.set_stable(endpoint=endpoint, revision=two, now=NOW)
+    wishes.set_stable(endpoint=endpoint, revision=two, now=NOW)
     for revision, code in ((one, "revision_has_traffic"), (two, "revision_is_stable")):
-        with pytest.raises(services.ServingRefused) as refused:
-            services.retire(revision=revision, now=NOW)
+        with pytest.raises(wishes.ServingRefused) as refused:
+            wishes.retire(revision=revision, now=NOW)
         assert refused.value.code == code
         assert Revision.objects.get(pk=revision.pk).wanted == RevisionWish.RUN
     assert events("revision.retired") == []
@@ -174,9 +173,9 @@ def test_what_serves_is_not_retired(endpoint: Endpoint) -> None:
 
 def test_retiring_twice_is_recorded_once_and_the_build_can_come_back(endpoint: Endpoint) -> None:
     one = deploy(endpoint, 1)
-    services.retire(revision=one, now=NOW)
-    services.retire(revision=one, now=NOW)
+    wishes.retire(revision=one, now=NOW)
+    wishes.retire(revision=one, now=NOW)
     assert one.wanted == RevisionWish.STOP
     assert len(events("revision.retired")) == 1
-    again = services.deploy(endpoint=endpoint, build=one.build, replicas=1, now=NOW)
+    again = wishes.deploy(endpoint=endpoint, build=one.build, replicas=1, now=NOW)
     assert (again.pk == one.pk, again.number) == (False, 2)

@@ -12,9 +12,9 @@ import pytest
 from django.conf import settings
 
 from apps.audit.models import Event
-from apps.serving import services
 from apps.serving.models import Revision
-from apps.serving.services import ServingRefused
+from apps.serving.services import wishes
+from apps.serving.services.wishes import ServingRefused
 from tests.serving.cast import NOW, ROW, Callers, ask, put_serving, until
 from tests.serving.conftest import Stage
 from tests.serving.test_faults import INFER, pid_of
@@ -35,9 +35,7 @@ def captured(revision: Revision) -> list[Record]:
 def copy(stage: Stage, shares: dict[Revision, int]) -> None:
     """It asks for copies and waits until the gateway makes them."""
     wanted = {revision.pk: share for revision, share in shares.items()}
-    services.set_shadow(
-        endpoint=stage.endpoint, shares=wanted, actor=None, reason="looking", now=NOW
-    )
+    wishes.set_shadow(endpoint=stage.endpoint, shares=wanted, actor=None, reason="looking", now=NOW)
     until("the copies were made", lambda: stage.converge().shadow == wanted)
 
 
@@ -94,15 +92,15 @@ def test_what_cannot_be_copied_is_refused(stage: Stage) -> None:
         ({revision.pk + 1: 10}, "revision_unknown"),
     ):
         with pytest.raises(ServingRefused) as refused:
-            services.set_shadow(
+            wishes.set_shadow(
                 endpoint=stage.endpoint, shares=shares, actor=None, reason="", now=NOW
             )
         assert refused.value.code == code
-    services.set_shadow(
+    wishes.set_shadow(
         endpoint=stage.endpoint, shares={revision.pk: 10}, actor=None, reason="", now=NOW
     )
     with pytest.raises(ServingRefused, match="still gets copies"):
-        services.retire(revision=revision, now=NOW)
+        wishes.retire(revision=revision, now=NOW)
     assert Event.objects.filter(verb="endpoint.shadow_changed").count() == 1
 
 

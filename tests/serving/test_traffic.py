@@ -6,9 +6,10 @@ import json
 
 from django.conf import settings
 
-from apps.serving import keys, services
+from apps.serving import keys
 from apps.serving.lifecycle import RevisionState
 from apps.serving.models import Endpoint, Revision
+from apps.serving.services import wishes
 from tests.serving.cast import NOW, ROW, Callers, ask, until
 from tests.serving.conftest import Stage
 
@@ -122,7 +123,7 @@ def test_a_key_opens_its_revision_past_the_split_and_no_other(stage: Stage) -> N
             )
         assert ask(path, body)[1]["x-revision"] == str(stable.pk)
 
-    services.retire(revision=dark, now=NOW)
+    wishes.retire(revision=dark, now=NOW)
     until("the key opened nothing", lambda: stage.converge() and _asked(dark) == 403)
 
 
@@ -134,12 +135,12 @@ def test_a_retired_revision_ends_only_after_its_traffic_left(stage: Stage) -> No
     old, new = stage.deploy(1), stage.deploy(2)
     stage.wait_ready(old, new)
     stage.split({old: 1000})
-    services.set_stable(endpoint=stage.endpoint, revision=new, now=NOW)
+    wishes.set_stable(endpoint=stage.endpoint, revision=new, now=NOW)
 
     with Callers(INFER) as callers:
         callers.wait_for(100)
         stage.split({new: 1000})
-        services.retire(revision=old, now=NOW)
+        wishes.retire(revision=old, now=NOW)
 
         def ended() -> bool:
             stage.converge()

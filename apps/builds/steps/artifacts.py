@@ -8,8 +8,8 @@ import yaml
 from django.conf import settings
 
 from apps.builds.steps import BuildFailed
-from apps.registry import services as registry
 from apps.registry.models import Version
+from apps.registry.services import artifacts
 from model_server import card
 from model_server.digest import Entry, Unmanifestable, manifest
 
@@ -21,8 +21,8 @@ def fetch(version: Version, into: Path, tick: Callable[[], None]) -> dict[str, E
     files are gone, or hold a link: its target could change after the digest was taken.
     """
     try:
-        registry.download_artifacts(version, into=into, tick=tick)
-    except registry.ArtifactGone as gone:
+        artifacts.download_artifacts(version, into=into, tick=tick)
+    except artifacts.ArtifactGone as gone:
         raise BuildFailed("artifact", str(gone)) from gone
     try:
         files = manifest(into)

@@ -2,6 +2,7 @@
 
 import json
 from datetime import timedelta
+from types import SimpleNamespace
 
 from django import forms, template
 from django.core.paginator import Paginator
@@ -46,6 +47,9 @@ def samples() -> dict[str, object]:
             {"name": name, "verdict": verdict}
             for name, verdict in zip(names, verdicts, strict=True)
         ],
+        "endpoint": SimpleNamespace(
+            name="flight-delay", environment=SimpleNamespace(name="production")
+        ),
         "tabs": [
             {"label": "Overview", "url": "#overview", "current": True},
             {"label": "Checks", "url": "#checks", "count": 5},

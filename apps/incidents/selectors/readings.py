@@ -14,7 +14,7 @@ from django.db.models import Sum
 
 from apps.baselines import selectors as baselines
 from apps.core.templatetags.formats import format_duration
-from apps.incidents import judging
+from apps.incidents import columns, judging
 from apps.incidents.lifecycle import Reading
 from apps.monitoring import histogram
 from apps.monitoring.models import Rollup
@@ -287,9 +287,9 @@ def _columns_of(look: Look, rule: Rule, until: datetime, revision: Revision) -> 
             now=look.now,
         ),
     )
-    readings = judging.columns(rule, seen.columns, until)
+    readings = columns.readings(rule, seen.columns, until)
     none = "There is no column that it could look at"
-    yield Found(rule, revision, judging.whole(readings, until, none=none), fires=False)
+    yield Found(rule, revision, columns.whole(readings, until, none=none), fires=False)
     for name, reading in readings:
         yield Found(rule, revision, reading, subject=name)
 

@@ -1,13 +1,40 @@
 """Draws what the columns of an endpoint's rows did against its reference. Pure."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from apps.core.templatetags.formats import revision_index
 from apps.monitoring.charts.parts import REFERENCE, Json, Values, level, line, over_time
+
+if TYPE_CHECKING:
+    from apps.monitoring.shared_bins import Span
+    from apps.serving.models import Revision
 
 MOST_LINES = 8  # as many as there are colours
 SHARE = {"hovertemplate": "%{y:.2%}"}
+# Stands in the picture too, which is sent around without the page's words.
+APART: Json = {
+    "text": "Bins of their own: no distance can be told",
+    "xref": "paper", "yref": "paper", "x": 1, "y": 1, "xanchor": "right", "yanchor": "top",
+    "showarrow": False, "font": {"color": "var(--muted)", "size": 11},
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Look:
+    """The two sides of a distribution, that which is compared with first."""
+
+    names: tuple[str, str] = ("reference", "window")
+    title: str = ""
+    colours: tuple[str, str] = (REFERENCE, "var(--series-0)")
+
+
+def colours_of(first: "Revision", second: "Revision") -> tuple[str, str]:
+    """A version's own colours, unless both have the same: then the first is grey."""
+    one, two = (f"var(--series-{revision_index(each.version.number)})" for each in (first, second))
+    return (REFERENCE if one == two else one, two)
 
 
 def drift(
@@ -16,6 +43,7 @@ def drift(
     *,
     threshold: float,
     critical: float,
+    unit: str = "distance JS*",
 ) -> Json:
     """It shows how far each column is from the reference, in stretches with enough rows.
 
@@ -30,7 +58,7 @@ def drift(
     most = max((v for values in shown.values() for v in values if v is not None), default=0.0)
     return over_time(
         traces,
-        "distance JS*",
+        unit,
         at[:-1],
         distances,
         shapes=[level(threshold), level(critical, "dot", "var(--bad)")],
@@ -60,19 +88,60 @@ def distribution(
     labels: Sequence[str],
     reference: Sequence[int],
     window: Sequence[int],
-    *,
-    names: tuple[str, str] = ("reference", "window"),
-    title: str = "",
+    look: Look = Look(),
 ) -> Json:
-    """It shows one column's shares in the bins of its reference, both side by side."""
-    whole = [sum(reference) or 1, sum(window) or 1]
-    before = [count / whole[0] for count in reference]
-    now = [count / whole[1] for count in window]
+    """It shows one column's shares in the same bins, both side by side."""
+    return _side_by_side(labels, _shares(reference), _shares(window), look)
+
+
+def apart(reference: Mapping[str, int], window: Mapping[str, int], look: Look) -> Json:
+    """It shows one column's shares in bins that either side has of its own."""
+    labels = list(dict.fromkeys([*reference, *window]))
+    first, second = (
+        dict(zip(bins, _shares(list(bins.values())), strict=True)) for bins in (reference, window)
+    )
+    before, now = ([one.get(label) for label in labels] for one in (first, second))
+    chart = _side_by_side(labels, before, now, look)
+    chart["figure"]["layout"]["annotations"] = [APART]
+    return chart
+
+
+def densities(reference: "Sequence[Span]", window: "Sequence[Span]", look: Look) -> Json:
+    """It shows one column's numbers as two densities, each over spans of its own.
+
+    A share stands for its whole span, so that wide spans are low: the areas can be compared.
+    """
     traces = [
-        _bars(names[0], labels, before, REFERENCE),
-        _bars(names[1], labels, now, "var(--series-0)"),
+        _outline(name, spans, colour)
+        for name, spans, colour in zip(look.names, (reference, window), look.colours, strict=True)
     ]
-    axis: Json = {"type": "category", "title": {"text": title}}
+    return {
+        "figure": {
+            "data": traces,
+            "layout": {
+                "xaxis": {"title": {"text": look.title}},
+                "yaxis": {"title": {"text": "density"}, "rangemode": "tozero"},
+                "annotations": [APART],
+            },
+        },
+        "table": {
+            "unit": "share of values, each in spans of its own",
+            "columns": ["values", *look.names],
+            "rows": [
+                *([_span(span), span[2], None] for span in reference),
+                *([_span(span), None, span[2]] for span in window),
+            ],
+        },
+    }
+
+
+def _side_by_side(labels: Sequence[str], before: Values, now: Values, look: Look) -> Json:
+    names = look.names
+    traces = [
+        _bars(name, labels, values, colour)
+        for name, values, colour in zip(names, (before, now), look.colours, strict=True)
+    ]
+    axis: Json = {"type": "category", "title": {"text": look.title}}
     return {
         "figure": {
             "data": traces,
@@ -89,6 +158,32 @@ def distribution(
             "rows": [list(row) for row in zip(labels, before, now, strict=True)],
         },
     }
+
+
+def _shares(counts: Sequence[int]) -> list[float]:
+    whole = sum(counts) or 1
+    return [count / whole for count in counts]
+
+
+def _outline(name: str, spans: "Sequence[Span]", colour: str) -> Json:
+    """The upper edge of a density, from nothing to nothing."""
+    if not spans:
+        return {"type": "scatter", "mode": "lines", "name": name, "x": [], "y": []}
+    ends = [spans[0][0], *(begin for begin, _, _ in spans), spans[-1][1], spans[-1][1]]
+    heights = [share / (stop - begin) for begin, stop, share in spans]
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": name,
+        "x": ends,
+        "y": [0.0, *heights, heights[-1], 0.0],
+        "line": {"color": colour, "width": 2, "shape": "hv"},
+        "hovertemplate": "%{y:.3~g} from %{x:.6~g}",
+    }
+
+
+def _span(span: "Span") -> str:
+    return f"{span[0]:.6g} to {span[1]:.6g}"
 
 
 def replicas(rows: Sequence[tuple[str, str, int | None, int | None]]) -> Json:

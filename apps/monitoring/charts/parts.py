@@ -9,12 +9,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from apps.core.templatetags.formats import revision_index
 
 if TYPE_CHECKING:
     from apps.monitoring.selectors.requests import Series
+    from apps.serving.models import Revision
 
 Json = dict[str, Any]
 Values = Sequence[float | None]
@@ -33,7 +34,14 @@ class Mark:
     detail: str = ""
 
 
-def names(series: "Sequence[Series]") -> list[str]:
+class OfRevision(Protocol):
+    """Something of one revision, whose colour and name it has."""
+
+    @property
+    def revision(self) -> "Revision": ...
+
+
+def names(series: "Sequence[OfRevision]") -> list[str]:
     """A version's number says it, unless two revisions serve the same version."""
     numbers = Counter(one.revision.version.number for one in series)
     return [
@@ -48,7 +56,7 @@ def pairs(series: "Sequence[Series]") -> "list[tuple[str, Series]]":
     return list(zip(names(series), series, strict=True))
 
 
-def of_revision(one: "Series") -> str:
+def of_revision(one: "OfRevision") -> str:
     return f"var(--series-{revision_index(one.revision.version.number)})"
 
 

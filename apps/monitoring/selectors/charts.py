@@ -2,38 +2,21 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-
-import numpy as np
-import numpy.typing as npt
+from datetime import datetime
 
 from apps.audit.models import Event
-from apps.baselines import distances
-from apps.baselines import selectors as baselines
-from apps.baselines.layout import Layout
-from apps.baselines.models import Baseline
-from apps.baselines.selectors import Frozen
-from apps.core.errors import Refused
-from apps.monitoring import drift
-from apps.monitoring.charts import features, requests
+from apps.monitoring.charts import features, requests, usage
 from apps.monitoring.charts.parts import Json, Mark, marked
 from apps.monitoring.models import Rollup, Slice
+from apps.monitoring.selectors import columns, sliced
 from apps.monitoring.selectors import requests as rollups
-from apps.monitoring.selectors import sliced, tallies
-from apps.monitoring.selectors.drift import Drift
+from apps.monitoring.selectors import usage as uses
 from apps.monitoring.selectors.requests import Series
+from apps.monitoring.selectors.usage import Series as UseSeries
 from apps.serving.models import Endpoint, Replica, Revision
 
-Ints = npt.NDArray[np.int64]
-LEAST_ROWS = 500  # of a stretch: fewer say nothing of a distance
 MOST_MARKS = 40
 MARKED = ("traffic.changed", "incident.opened", "incident.resolved")
-
-
-class NothingToCompare(Refused):
-    """The revision has no baseline yet, or no such column."""
-
-    code = "no_baseline"
 
 
 @dataclass(frozen=True)
@@ -48,6 +31,7 @@ class Asked:
     revision: Revision | None = None  # whose columns are shown
     among: frozenset[int] = frozenset()  # numbers of the revisions in charts of requests; {}: all
     against: str = "baseline"  # or "previous": the window of the same length before
+    other: Revision | None = None  # whose rows of the same time are compared with instead
     slice: Slice | None = None
     column: str = ""
     percentiles: tuple[str, ...] = requests.USUAL
@@ -58,12 +42,12 @@ class Asked:
 
 
 def of(endpoint: Endpoint, kind: str, asked: Asked) -> Json:
-    """It gives a chart as a Plotly figure and as a table.
+    """It gives a chart as a Plotly figure, as a table, and what must be known to read it.
 
     Raises: NothingToCompare where a chart of columns has nothing to compare with; ValueError for a
     step that is too short for the span.
     """
-    chart = KINDS[kind](endpoint, asked)
+    chart = {"note": "", **KINDS[kind](endpoint, asked)}
     happened = marks(endpoint, asked.since, asked.until)
     return marked(chart, happened, asked.since, asked.until)
 
@@ -146,190 +130,47 @@ def _replicas(endpoint: Endpoint, asked: Asked) -> Json:
     )
 
 
+def _used(draw: Callable[[Sequence[UseSeries]], Json]) -> Callable[[Endpoint, Asked], Json]:
+    """A chart of what replicas used; the gateway's or the servers' word makes no difference."""
+
+    def chart(endpoint: Endpoint, asked: Asked) -> Json:
+        span = (asked.since, asked.until, asked.step_seconds)
+        return draw(uses.series(endpoint, *span, among=asked.among))
+
+    return chart
+
+
+def _use(endpoint: Endpoint, asked: Asked) -> Json:
+    return usage.summary(uses.totals(endpoint, asked.since, asked.until, among=asked.among))
+
+
 # ---- columns --------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Rows:
-    """A revision's rows in stretches of time, in the bins of its baseline."""
-
-    frozen: Frozen
-    at: list[datetime]  # starts of the stretches and the end of the last
-    counts: list[Ints]  # one array of all slots a stretch
-    reference: Ints
-
-
-def _drift(endpoint: Endpoint, asked: Asked) -> Json:
-    rows = _rows(endpoint, asked)
-    found: dict[str, list[float | None]] = {}
-    is_fitted = asked.against != "previous"
-    for counts in rows.counts:
-        for one in distances.compare(
-            rows.frozen.layout, rows.reference, counts, is_fitted=is_fitted
-        ):
-            found.setdefault(one.column, []).append(one.js)
-    wanted = {
-        column: values
-        for column, values in found.items()
-        if not asked.column or column == asked.column
-    }
-    order = sorted(wanted, key=lambda column: -max(value or 0.0 for value in wanted[column]))
-    natural = rows.frozen.natural.get(asked.column, {}).get("js", 0.0)
-    return features.drift(
-        rows.at,
-        {label_of(column): wanted[column] for column in order},
-        threshold=max(drift.LEAST_JS, drift.NATURAL_TIMES * natural),
-        critical=drift.CRITICAL_JS,
-    )
-
-
-def _missing(endpoint: Endpoint, asked: Asked) -> Json:
-    rows = _rows(endpoint, asked)
-    layout = rows.frozen.layout
-    shares = [_unusable(layout, counts) for counts in rows.counts]
-    return features.missing(
-        rows.at,
-        {
-            label_of(column.name): [share[place] for share in shares]
-            for place, column in enumerate(layout.columns)
-            if asked.column in ("", column.name)
-        },
-    )
-
-
-def _unusable(layout: Layout, counts: Ints) -> list[float | None]:
-    """The share of rows whose value is missing, absent, of a wrong type or not finite."""
-    rows = distances.rows_of(layout, counts)
-    bad = rows - distances.values_of(layout, counts)
-    return [
-        part / whole if whole else None
-        for part, whole in zip(bad.tolist(), rows.tolist(), strict=True)
-    ]
-
-
-def _distribution(endpoint: Endpoint, asked: Asked) -> Json:
-    revision, baseline, frozen = _compared(asked)
-    column = next((c for c in frozen.layout.columns if c.name == asked.column), None)
-    if column is None:
-        known = ", ".join(c.name for c in frozen.layout.columns[:10])
-        raise NothingToCompare(
-            f"There is no column {asked.column!r}; some there are: {known}", "no_column"
-        )
-    now = _window(endpoint, baseline, asked, asked.since, asked.until)
-    reference, name = frozen.counts, "reference"
-    if asked.against == "previous":
-        span = asked.until - asked.since
-        reference, name = (
-            _window(endpoint, baseline, asked, asked.since - span, asked.since),
-            "window before",
-        )
-    start, stop = frozen.layout.slices[column.name]
-    return features.distribution(
-        column.labels(),
-        reference[start:stop].tolist(),
-        now[start:stop].tolist(),
-        names=(name, f"v{revision.version.number} now"),
-        title=label_of(column.name),
-    )
-
-
-def _rows(endpoint: Endpoint, asked: Asked) -> Rows:
-    revision, baseline, frozen = _compared(asked)
-    starts, counts, numbers = tallies.series(
-        endpoint,
-        baseline,
-        asked.since,
-        asked.until,
-        asked.row_step_seconds,
+def _of_columns(asked: Asked) -> columns.Wanted:
+    return columns.Wanted(
+        revision=asked.revision,
+        since=asked.since,
+        until=asked.until,
+        step_seconds=asked.row_step_seconds,
+        against=asked.against,
+        other=asked.other,
         slice=asked.slice,
-        revisions=[revision],
         shadow=asked.shadow,
-    )
-    at, merged = stretches(starts, counts, numbers, asked.row_step_seconds)
-    reference = frozen.counts
-    if asked.against == "previous":
-        span = asked.until - asked.since
-        reference = _window(endpoint, baseline, asked, asked.since - span, asked.since)
-    return Rows(frozen, at, merged, reference)
-
-
-def stretches(
-    starts: Sequence[datetime], counts: Ints, rows: Ints, step_seconds: int
-) -> tuple[list[datetime], list[Ints]]:
-    """It joins neighbouring steps until each holds rows enough, and drops what is left over.
-
-    Of a time of which only wider spans are kept, the steps are wider than asked for. Gives the
-    starts of the stretches with the end of the last, and the counts of each.
-    """
-    step = starts[1] - starts[0] if len(starts) > 1 else timedelta(seconds=step_seconds)
-    at: list[datetime] = []
-    joined: list[Ints] = []
-    first, held, end = 0, 0, 0
-    for place, number in enumerate(rows.tolist()):
-        first = first if held else place  # a stretch begins with rows
-        held += number
-        if held >= LEAST_ROWS:
-            at.append(starts[first])
-            joined.append(counts[first : place + 1].sum(axis=0))
-            held, end = 0, place
-    if at:
-        at.append(starts[end] + step)
-    return at, joined
-
-
-def _window(
-    endpoint: Endpoint, baseline: Baseline, asked: Asked, since: datetime, until: datetime
-) -> Ints:
-    revisions = [asked.revision] if asked.revision else None
-    seen = tallies.window(
-        endpoint,
-        baseline,
-        since,
-        until,
-        slice=asked.slice,
-        revisions=revisions,
-        shadow=asked.shadow,
-    )
-    return seen.counts
-
-
-def counted(
-    revision: Revision, seen: Drift, *, against: str, part: Slice | None
-) -> tuple[Layout, Ints, Ints]:
-    """It gives the counts that a drift was judged by: of what it is compared with, of the window.
-
-    In the bins of the layout.
-    """
-    if seen.baseline is None:
-        raise without_baseline(revision)
-    frozen = baselines.shape(seen.baseline)
-    asked = Asked(seen.since, seen.until, 0, 0, revision=revision, slice=part)
-    now = _window(revision.endpoint, seen.baseline, asked, seen.since, seen.until)
-    reference = frozen.counts
-    if against == "previous":
-        before = seen.since - (seen.until - seen.since)
-        reference = _window(revision.endpoint, seen.baseline, asked, before, seen.since)
-    return frozen.layout, reference, now
-
-
-def without_baseline(revision: Revision) -> NothingToCompare:
-    return NothingToCompare(
-        f"Version {revision.version.number} has no baseline yet, which its rows would be compared "
-        "with"
+        column=asked.column,
     )
 
 
-def _compared(asked: Asked) -> tuple[Revision, Baseline, Frozen]:
-    if asked.revision is None:
-        raise NothingToCompare("No revision was ever deployed here", "no_revision")
-    baseline = baselines.in_force(asked.revision.version)
-    if baseline is None:
-        raise without_baseline(asked.revision)
-    return asked.revision, baseline, baselines.shape(baseline)
+def _drift(_: Endpoint, asked: Asked) -> Json:
+    return columns.drift_chart(_of_columns(asked))
 
 
-def label_of(column: str) -> str:
-    return column.removeprefix("in.")
+def _missing(_: Endpoint, asked: Asked) -> Json:
+    return columns.missing_chart(_of_columns(asked))
+
+
+def _distribution(_: Endpoint, asked: Asked) -> Json:
+    return columns.distribution_chart(_of_columns(asked))
 
 
 KINDS: dict[str, Callable[[Endpoint, Asked], Json]] = {
@@ -341,4 +182,9 @@ KINDS: dict[str, Callable[[Endpoint, Asked], Json]] = {
     "missing": _missing,
     "distribution": _distribution,
     "replicas": _replicas,
+    "processors": _used(usage.processors),
+    "memory": _used(usage.memory),
+    "in_flight": _used(usage.in_flight),
+    "saturation": _used(usage.saturation),
+    "use": _use,
 }

@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from apps.monitoring import drilldown, histogram, places, windows
 from apps.monitoring.models import Rollup, Segment
+from apps.monitoring.selectors import binary
 from apps.monitoring.sums import WIDTH_SECONDS, Sums
 from apps.serving.models import Endpoint, Revision
 
@@ -26,6 +27,7 @@ _COLUMNS = (
     "revision_id", "at", "requests", "client_errors", "server_errors", "latency_count",
     "log_latency_sum", "log_latency_square_sum", "latency_bins",
 )  # fmt: skip
+_DRAWN = ("revision_id", "at", "requests", "client_errors", "server_errors", "latency_bins")
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def series(
     starts, step, width = _buckets(since, until, step_seconds, now)
     end = starts[-1] + timedelta(seconds=step)
     rows = _of(endpoint, origin).filter(width_seconds=width, at__gte=starts[0], at__lt=end)
-    found = list(rows.order_by("revision_id", "at").values_list(*_COLUMNS))
+    found = binary.rows(*rows.values_list(*_DRAWN).query.sql_with_params())
     revisions = Revision.objects.filter(pk__in={row[0] for row in found}).select_related("version")
     points = _points(found, starts[0], step)
     return [
@@ -217,22 +219,22 @@ class _Points:
 
 
 def _points(found: Sequence[tuple[Any, ...]], first: datetime, step: int) -> Mapping[int, _Points]:
-    """It sums rows, in the order of revision and time, into buckets, all at once."""
+    """It sums rows, of any order, into the buckets of each revision, all at once."""
     if not found:
         return {}
     revisions = np.array([row[0] for row in found], dtype=np.int64)
     seconds = np.array([row[1].timestamp() for row in found]) - first.timestamp()
-    places = seconds.astype(np.int64) // step
-    is_first = np.ones(len(found), dtype=np.bool_)
-    is_first[1:] = (revisions[1:] != revisions[:-1]) | (places[1:] != places[:-1])
-    starts = np.flatnonzero(is_first)
-    counts = np.add.reduceat(np.array([row[2:5] for row in found], dtype=np.int64), starts)
-    bins = np.add.reduceat(histogram.unpack_many([row[-1] for row in found]), starts)
+    buckets = seconds.astype(np.int64) // step
+    keys, places = np.unique(revisions * MOST_BUCKETS + buckets, return_inverse=True)
+    counts = np.zeros((len(keys), 3), dtype=np.int64)
+    np.add.at(counts, places, np.array([row[2:5] for row in found], dtype=np.int64))
+    packed = (row[-1] for row in found)
+    bins = histogram.gathered(zip(places.tolist(), packed, strict=True), len(keys))
     quantiles = histogram.quantiles(bins, list(QUANTILES.values()))
-    whose = revisions[starts]
+    whose = keys // MOST_BUCKETS
     return {
         int(revision): _Points(
-            places[starts][whose == revision].tolist(),
+            (keys[whose == revision] % MOST_BUCKETS).tolist(),
             counts[whose == revision],
             quantiles[whose == revision],
         )

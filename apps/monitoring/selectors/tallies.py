@@ -3,25 +3,24 @@
 Their cost depends on the span of time and on the number of bins, not on the predictions.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import reduce
-from operator import or_
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from django.db.models import Q, QuerySet
 from django.utils import timezone
 
+from apps.baselines import packing
 from apps.baselines.models import Baseline
 from apps.baselines.selectors import shape
-from apps.monitoring import histogram, windows
-from apps.monitoring.models import Slice, Tally
+from apps.monitoring import windows
+from apps.monitoring.models import Slice
+from apps.monitoring.selectors import binary
 from apps.serving.models import Endpoint, Revision
 
 MOST_POINTS = 2_000
-_PACKED = np.dtype("<u4")
 Ints = npt.NDArray[np.int64]
 
 
@@ -33,7 +32,6 @@ class Window:
     requests: float
     client_errors: float
     server_errors: float
-    latency_bins: Ints  # monitoring.histogram
     counts: Ints  # a place a slot of the baseline's layout
     first_at: datetime | None  # start of the first span that has rows, end of the last
     last_at: datetime | None
@@ -54,22 +52,14 @@ def window(
 
     Of a time that only coarser tiers hold, the spans that it touches.
     """
-    size = shape(baseline).layout.size
-    rows = _of(endpoint, baseline, slice, revisions, shadow=shadow)
     parts = windows.cover(since, until, _kept(now))
-    within = [Q(width_seconds=width, at__gte=a, at__lt=b) for width, a, b in parts]
-    found = list(rows.filter(reduce(or_, within)).values_list(*_COLUMNS)) if parts else []
-    latency, counts = np.zeros(histogram.BINS, np.int64), np.zeros(size, np.int64)
-    if found:
-        latency = histogram.unpack_many([row[6] for row in found]).sum(axis=0)
-        counts = _unpacked([row[7] for row in found], size).sum(axis=0)
+    found = _rows(endpoint, baseline, parts, slice, revisions, shadow=shadow)
     return Window(
         rows=sum(row[2] for row in found),
         requests=sum(row[3] for row in found),
         client_errors=sum(row[4] for row in found),
         server_errors=sum(row[5] for row in found),
-        latency_bins=latency,
-        counts=counts,
+        counts=packing.total([row[6] for row in found], shape(baseline).layout.size),
         first_at=min((row[0] for row in found), default=None),
         last_at=max((row[0] + timedelta(seconds=row[1]) for row in found), default=None),
     )
@@ -99,43 +89,48 @@ def series(
     if not 1 <= points <= MOST_POINTS:
         raise ValueError(f"A series has 1 to {MOST_POINTS} points, not {points}")
     end = first + timedelta(seconds=step * points)
-    rows = _of(endpoint, baseline, slice, revisions, shadow=shadow)
-    found = rows.filter(width_seconds=width, at__gte=first, at__lt=end).values_list(*_COLUMNS)
+    parts = [(width, first, end)]
     counts, taken = np.zeros((points, size), np.int64), np.zeros(points, np.int64)
-    for row in found.iterator(500):
+    for row in _rows(endpoint, baseline, parts, slice, revisions, shadow=shadow):
         place = int((row[0] - first).total_seconds()) // step
-        counts[place] += _unpacked([row[7]], size)[0]
+        counts[place] += packing.read(row[6])
         taken[place] += row[2]
     return [first + timedelta(seconds=step * place) for place in range(points)], counts, taken
 
 
-_COLUMNS = (
-    "at", "width_seconds", "rows", "requests", "client_errors", "server_errors", "latency_bins",
-    "counts",
-)  # fmt: skip
+# A look into the index for each part, whatever the planner thinks of so many ranges.
+_ROWS = """
+select found.*
+from unnest(%s::int[], %s::timestamptz[], %s::timestamptz[]) as part(width, since, until)
+cross join lateral (
+    select at, width_seconds, rows, requests, client_errors, server_errors, counts
+    from monitoring_tally
+    where revision_id = any(%s::bigint[]) and baseline_id = %s and {slice} and shadow = %s
+    and width_seconds = part.width and at >= part.since and at < part.until
+    offset 0) as found
+"""
 
 
 def _kept(now: datetime | None) -> dict[int, datetime]:
     return windows.oldest(windows.TALLIES, now or timezone.now())
 
 
-def _of(
+def _rows(
     endpoint: Endpoint,
     baseline: Baseline,
+    parts: Sequence[windows.Part],
     part: Slice | None,
     revisions: Iterable[Revision] | None,
     *,
     shadow: bool,
-) -> QuerySet[Tally]:
+) -> list[tuple[Any, ...]]:
+    if not parts:
+        return []
     if revisions is None:
         chosen = list(endpoint.revisions.values_list("pk", flat=True))
     else:
         chosen = [revision.pk for revision in revisions]
-    return Tally.objects.filter(
-        revision__in=chosen, baseline=baseline, slice=part, shadow=shadow
-    ).order_by()
-
-
-def _unpacked(packed: list[bytes], size: int) -> Ints:
-    counts = np.frombuffer(b"".join(map(bytes, packed)), dtype=_PACKED)
-    return counts.reshape(len(packed), size).astype(np.int64)
+    # Not "is not distinct from": no index is looked into for that.
+    which, of_slice = ("slice_id is null", []) if part is None else ("slice_id = %s", [part.pk])
+    spans = [list(column) for column in zip(*parts, strict=True)]
+    return binary.rows(_ROWS.format(slice=which), [*spans, chosen, baseline.pk, *of_slice, shadow])

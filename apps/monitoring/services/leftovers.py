@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from apps.monitoring import parquet, places, segments, windows
-from apps.monitoring.models import LogFile, Rollup, RowFile, Segment, Tally
+from apps.monitoring import parquet, places, segments, usage, windows
+from apps.monitoring.models import LogFile, ReplicaUse, Rollup, RowFile, Segment, Tally
 from apps.monitoring.services.segments import path_of
 from apps.serving.lifecycle import RevisionState, RevisionWish
 from apps.serving.models import Revision
@@ -24,16 +24,19 @@ BATCH = 5_000
 
 
 def sweep(*, now: datetime) -> None:
-    """It removes rollups, segment rows and files whose time is over, a limited number a call."""
+    """It removes sums, segment rows and files whose time is over, a limited number a call."""
     _remove_old(Rollup, windows.ROLLUPS, now)
     _remove_old(Tally, windows.TALLIES, now)
+    _remove_old(ReplicaUse, usage.KEPT, now)
     _forget_segments(now)
     _remove_orphans(places.log(), LogFile, now)
     _remove_orphans(places.rows(), RowFile, now)
 
 
 def _remove_old(
-    kind: type[Rollup] | type[Tally], kept: Mapping[int, timedelta], now: datetime
+    kind: type[Rollup] | type[Tally] | type[ReplicaUse],
+    kept: Mapping[int, timedelta],
+    now: datetime,
 ) -> None:
     """It removes spans of a width that is kept for a shorter time; the coarser ones hold them."""
     for width, age in kept.items():

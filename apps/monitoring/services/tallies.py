@@ -19,8 +19,9 @@ import pyarrow.parquet as pq
 from django.db import connection, transaction
 from django.db.models import Exists, OuterRef
 
+from apps.baselines import packing
 from apps.baselines import selectors as baselines
-from apps.baselines.layout import Layout, pack32, unpack32
+from apps.baselines.layout import Layout
 from apps.baselines.models import Baseline
 from apps.monitoring import conditions, histogram, places, windows
 from apps.monitoring.models import Counted, RowFile, Slice
@@ -302,7 +303,7 @@ def _add(file: RowFile, lens: Lens, sums: Sums, now: datetime) -> None:
         figures[:, 0].astype(np.int64).tolist(),
         *figures[:, 1:].T.tolist(),
         [histogram.pack(tiers[key][1]) for key in keys],
-        [pack32(tiers[key][2]) for key in keys],
+        [packing.pack(tiers[key][2]) for key in keys],
     ]
     merged: list[tuple[int, bytes, bytes]] = []
     with connection.cursor() as cursor:
@@ -314,7 +315,7 @@ def _add(file: RowFile, lens: Lens, sums: Sums, now: datetime) -> None:
                     (
                         pk,
                         histogram.pack(histogram.unpack(bins) + more_bins),
-                        pack32(unpack32(counts) + more_counts),
+                        packing.pack(packing.read(counts) + more_counts),
                     )
                 )
         if merged:

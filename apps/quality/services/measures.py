@@ -9,7 +9,7 @@ from django.db import connection, transaction
 
 from apps.baselines import meaning as meanings
 from apps.baselines import selectors as baselines
-from apps.baselines.meaning import UNKNOWN, Meaning, Task
+from apps.baselines.meaning import UNKNOWN, Form, Meaning, Task
 from apps.baselines.models import Baseline
 from apps.quality.lifecycle import Kind, State
 from apps.quality.marks import Ruler
@@ -69,6 +69,8 @@ def ruler_of(meaning: Meaning, labels: list[object], reference: Mapping[str, flo
             mean, spread = _spread(meaning, labels)
         return Ruler(Kind.VALUES, mean=mean, spread=spread if spread > 0 else 1.0)
     kind = Kind.SCORES if meaning.has_score else Kind.CLASSES
+    if meaning.task is Task.MULTICLASS and meaning.form is Form.PROBABILITIES:
+        kind = Kind.PROBABILITIES
     positive = meaning.positive if meaning.positive >= 0 else 1
     return Ruler(kind, meaning.classes, positive)
 

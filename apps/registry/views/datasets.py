@@ -7,10 +7,10 @@ from django.views.decorators.http import require_http_methods
 
 from apps.accounts.models import User
 from apps.core.errors import Refused
-from apps.registry import services
 from apps.registry.forms import DatasetForm
 from apps.registry.lifecycle import DatasetRole
 from apps.registry.models import Model
+from apps.registry.services import datasets
 from apps.registry.views.models import dataset_command, model_for
 
 
@@ -29,7 +29,7 @@ def _register(request: HttpRequest, model: Model, form: DatasetForm) -> bool:
     assert isinstance(request.user, User)
     given = form.cleaned_data
     try:
-        dataset = services.register_dataset(
+        dataset = datasets.register_dataset(
             model=model,
             name=given["name"],
             role=DatasetRole(given["role"]),

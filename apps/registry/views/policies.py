@@ -7,10 +7,11 @@ from django.views.decorators.http import require_http_methods
 
 from apps.accounts.models import User
 from apps.accounts.selectors import may, require
-from apps.registry import selectors, services
+from apps.registry import selectors
 from apps.registry.forms import PolicyForm
 from apps.registry.models import Model
 from apps.registry.policy import PolicyRefused
+from apps.registry.services import policies
 from apps.registry.views.models import model_for
 
 
@@ -39,7 +40,7 @@ def _put(request: HttpRequest, model: Model, form: PolicyForm) -> bool:
     assert isinstance(request.user, User)
     text = form.cleaned_data["text"].replace("\r\n", "\n")
     try:
-        edition = services.put_policy(
+        edition = policies.put_policy(
             model=model, text=text, actor=request.user, now=timezone.now()
         )
     except PolicyRefused as refused:

@@ -86,8 +86,11 @@ class ReplicaSight:
     start_seconds: float | None = None  # from there until it was seen ready
     restarts: int = 0
     memory_mb: int | None = None
-    in_flight: int | None = None
+    in_flight: int | None = None  # as what splits the traffic counts it, else as it says itself
     reason: str = ""
+    # Of its present process and all that it started, since that began; None: nobody can tell.
+    processor_seconds: float | None = None
+    read_at: float = 0  # epoch seconds of the figures above
 
 
 @dataclass(frozen=True)

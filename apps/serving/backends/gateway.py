@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from apps.serving.backends import envoy, unix
+from apps.serving.backends import envoy, routing, unix
 
 ADMIN_SECONDS = 2.0
 ADMIN_BYTES = 16 << 20  # four lines a cluster
@@ -59,6 +59,15 @@ class Gateway:
             return None
         return _status(answer[1].decode())
 
+    def in_flight(self) -> dict[str, int]:
+        """It tells how many requests are under way at each socket; empty: nobody answered."""
+        answer = unix.get(
+            self._admin, "/clusters", timeout_seconds=ADMIN_SECONDS, most_bytes=ADMIN_BYTES
+        )
+        if answer is None or answer[0] != 200:
+            return {}
+        return {path: int(number) for path, number in _ACTIVE.findall(answer[1].decode())}
+
     def wait(self, holds: Callable[[Status], bool], seconds: float) -> Status | None:
         """It asks until it holds or the time is over, and gives the last answer."""
         deadline = time.monotonic() + seconds
@@ -82,12 +91,12 @@ class Gateway:
         listed = [wanted[name] for name in sorted(wanted)]
         self._write("cds.json", lambda version: envoy.clusters(version, listed), status)
 
-    def write_routes(self, wanted: Sequence[envoy.Route], status: Status | None) -> None:
+    def write_routes(self, wanted: Sequence[routing.Route], status: Status | None) -> None:
         in_force = "" if status is None else status.versions.get("rds.json", "")
 
         def made(version: str) -> envoy.Json:
             self._keep_split(version, wanted, in_force)
-            return envoy.routes(version, wanted)
+            return routing.routes(version, wanted)
 
         self._write("rds.json", made, status)
 
@@ -148,7 +157,7 @@ class Gateway:
         version = str(max(time.time_ns(), int(last) + 1 if last.isdigit() else 0))
         _put(self.home / name, make(version))
 
-    def _keep_split(self, version: str, wanted: Sequence[envoy.Route], in_force: str) -> None:
+    def _keep_split(self, version: str, wanted: Sequence[routing.Route], in_force: str) -> None:
         """It notes what the version means. What is in force stays known however often newer
         versions are refused: without it nobody could tell what callers get."""
         if not version:
@@ -183,6 +192,8 @@ def _put(path: Path, document: envoy.Json) -> None:
 _CLUSTER = re.compile(
     r"cluster\.(.+\.r\d+)\.(membership_healthy|upstream_rq_active|upstream_rq_total)"
 )
+# One socket is in one cluster only, named for its revision.
+_ACTIVE = re.compile(r"^[^\n]+\.r\d+::(/[^\n]+)::rq_active::(\d+)$", re.MULTILINE)
 
 
 def _status(text: str) -> Status:

@@ -22,9 +22,12 @@ from apps.serving.backends import (
     WantedRevision,
     Wishes,
     envoy,
+    routing,
 )
 from apps.serving.backends.gateway import Gateway, Split, Status
-from apps.serving.backends.replicas import Place, Replicas, size
+from apps.serving.backends.judging import size
+from apps.serving.backends.programs import Place
+from apps.serving.backends.replicas import Replicas
 from apps.serving.backends.supervisord import Down
 from apps.serving.lifecycle import WEIGHT_TOTAL, RevisionState
 
@@ -98,7 +101,7 @@ class LocalBackend:
             except Down as down:
                 problem = str(down)
             listed = [revision for endpoint in wanted for revision in endpoint.revisions]
-            sights = self._replicas.sights(listed, remember=True)
+            sights = self._under_way(self._replicas.sights(listed, remember=True))
             ready = {pk for pk, sight in sights.items() if sight.ready}
             status, waiting = self._bring_traffic(wanted, before, ready)
             running = None
@@ -112,6 +115,29 @@ class LocalBackend:
                     problem = str(down)
             leaving = None if running is None else running - sights.keys()
             return self._report(wanted, sights, status, waiting, problem, leaving)
+
+    def _under_way(self, sights: Mapping[int, RevisionSight]) -> dict[int, RevisionSight]:
+        """It takes the gateway's word for what is in flight at each replica.
+
+        One that computes reads no further request meanwhile, so that itself it would say one,
+        or nothing at all, when many wait.
+        """
+        counted = self._gateway.in_flight()
+        return {
+            pk: replace(
+                sight,
+                replicas=[
+                    replace(
+                        one,
+                        in_flight=counted.get(
+                            str(self._replicas.place.socket(pk, one.index)), one.in_flight
+                        ),
+                    )
+                    for one in sight.replicas
+                ],
+            )
+            for pk, sight in sights.items()
+        }
 
     def _bring_traffic(
         self, wanted: Sequence[WantedEndpoint], before: Split, ready: set[int]
@@ -174,7 +200,7 @@ class LocalBackend:
     def _clusters(
         self,
         wanted: Sequence[WantedEndpoint],
-        routes: Sequence[envoy.Route],
+        routes: Sequence[routing.Route],
         ready: set[int],
         old: Mapping[str, envoy.Json],
         dozing: set[int],
@@ -191,7 +217,7 @@ class LocalBackend:
                     made[name] = envoy.doorkept(name, self._doorkeeper)
                 elif name in named or name in old or revision.id in ready:
                     indexes = self._replicas.indexes(revision)
-                    sockets = [self._replicas.socket(revision.id, index) for index in indexes]
+                    sockets = [self._replicas.place.socket(revision.id, index) for index in indexes]
                     made[name] = envoy.cluster(name, sockets)
         return made
 
@@ -244,7 +270,7 @@ def _routes(
     before: Split,
     usable: set[int],
     dozing: Collection[int] = (),
-) -> tuple[list[envoy.Route], dict[int, str]]:
+) -> tuple[list[routing.Route], dict[int, str]]:
     """It chooses every endpoint's targets; a revision without a ready replica gets no new weight.
 
     The stable revision is the exception: it is where traffic goes when nothing else is right. So
@@ -269,17 +295,17 @@ def _routes(
             rest = {pk: weight for pk, weight in shares.items() if pk not in late}
             chosen = kept or {pk: (w, versions[pk]) for pk, w in _whole(rest).items()}
         routes.append(
-            envoy.Route(
+            routing.Route(
                 endpoint.environment,
                 endpoint.name,
                 [
                     # Always in the order of their revisions: another order would move callers
                     # with a route key from one revision to the other without a change of weight.
-                    envoy.Target(_cluster_name(endpoint, pk), pk, version, weight, pk in dozing)
+                    routing.Target(_cluster_name(endpoint, pk), pk, version, weight, pk in dozing)
                     for pk, (weight, version) in sorted(chosen.items())
                 ],
                 [
-                    envoy.Forced(
+                    routing.Forced(
                         _cluster_name(endpoint, revision.id),
                         revision.key,
                         revision.id,
@@ -289,11 +315,11 @@ def _routes(
                     if revision.key and revision.id in serving
                 ],
                 [
-                    envoy.Copy(_cluster_name(endpoint, pk), pk, share)
+                    routing.Copy(_cluster_name(endpoint, pk), pk, share)
                     for pk, share in sorted(endpoint.shadow.items())
                     if share > 0 and pk in usable and pk in versions
                 ],
-                envoy.Timeouts(endpoint.request_seconds, endpoint.try_seconds),
+                routing.Timeouts(endpoint.request_seconds, endpoint.try_seconds),
                 endpoint.sticky_cookie,
                 endpoint.body_bytes,
             )

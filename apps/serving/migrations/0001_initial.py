@@ -100,6 +100,8 @@ class Migration(migrations.Migration):
                 ('restarts', models.PositiveIntegerField(default=0)),
                 ('memory_mb', models.PositiveIntegerField(null=True)),
                 ('in_flight', models.PositiveIntegerField(null=True)),
+                ('processor_seconds', models.FloatField(null=True)),
+                ('read_at', models.DateTimeField(null=True)),
                 ('reason', models.TextField(blank=True)),
                 ('revision', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='sighted', to='serving.revision')),
             ],

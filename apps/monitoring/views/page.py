@@ -2,17 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils import timezone
-from django.utils.dateparse import parse_datetime
 from django.views.decorators.http import require_POST, require_safe
 
 from apps.accounts.models import User
@@ -26,15 +25,14 @@ from apps.monitoring.conditions import FIXED
 from apps.monitoring.forms import OPS, ChoiceForm, Chosen, SliceForm
 from apps.monitoring.models import Slice
 from apps.monitoring.rows import OUTPUT
-from apps.monitoring.selectors import charts, drift, health
+from apps.monitoring.selectors import charts, columns, drift, health, versus
 from apps.monitoring.selectors import slices as slice_selectors
 from apps.monitoring.selectors.drift import Drift
-from apps.monitoring.serializers import ChartRequestSerializer
+from apps.monitoring.selectors.versus import NothingToCompare, Versus
 from apps.monitoring.services import slices as slicing
+from apps.monitoring.views import usage
 from apps.serving.models import Endpoint, Revision
 
-TABLE_WINDOW = timedelta(minutes=15)
-TABLE_STEP_SECONDS = 60
 SHOWN_AT_ONCE = 8
 CHARTS = (
     ("traffic", "Requests by version", ""),
@@ -43,8 +41,8 @@ CHARTS = (
     ("gateway", "Time beside the model", "What the gateway and the way to the model add."),
 )  # fmt: skip
 COLUMN_CHARTS = (
-    ("drift", "Distance from the reference",
-     "The eight columns that went furthest; each point needs 500 rows. Dashed: the usual "
+    ("drift", "Distance from {}",
+     "The eight columns that went furthest; each point needs 500 rows{}. Dashed: the usual "
      "threshold; dotted: critical."),
     ("missing", "Rows without a usable value", "Missing, not sent, of a wrong type, not finite."),
 )  # fmt: skip
@@ -59,20 +57,21 @@ class Looked:
     since: datetime
     until: datetime
     now: datetime
+    pair: Versus | None  # two revisions whose columns are compared
     drift: Drift | None
 
 
 @login_required
 @require_safe
 def monitoring(request: HttpRequest, environment: str, name: str) -> HttpResponse:
-    endpoint = _endpoint(request, environment, name, "view")
+    endpoint = endpoint_of(request, environment, name, "view")
     return _page(request, endpoint)
 
 
 @login_required
 @require_POST
 def make_slice(request: HttpRequest, environment: str, name: str) -> HttpResponse:
-    endpoint = _endpoint(request, environment, name, "slice.edit")
+    endpoint = endpoint_of(request, environment, name, "slice.edit")
     form = SliceForm(request.POST, columns=_columns_of(endpoint))
     if not form.is_valid():
         return _page(request, endpoint, form, status=422)
@@ -95,47 +94,12 @@ def make_slice(request: HttpRequest, environment: str, name: str) -> HttpRespons
 @login_required
 @require_POST
 def retire_slice(request: HttpRequest, environment: str, name: str, slice_pk: int) -> HttpResponse:
-    endpoint = _endpoint(request, environment, name, "slice.edit")
+    endpoint = endpoint_of(request, environment, name, "slice.edit")
     found = get_object_or_404(Slice, pk=slice_pk, endpoint=endpoint)
     assert isinstance(request.user, User)
     slicing.retire(part=found, actor=request.user, now=timezone.now())
     messages.success(request, f"{found.name} is counted no longer")
     return redirect(f"{_address(endpoint)}#slices")
-
-
-@login_required
-@require_safe
-def chart_table(request: HttpRequest, pk: int, kind: str) -> HttpResponse:
-    """A chart's figures as a table, for those who do not see it; newest first."""
-    endpoint = get_object_or_404(Endpoint.objects.select_related("model", "environment"), pk=pk)
-    require(request.user, "view", endpoint)
-    if kind not in charts.KINDS:
-        raise Http404
-    given = ChartRequestSerializer(data=request.GET)
-    if not given.is_valid():
-        raise Http404
-    asked = given.asked(endpoint, timezone.now())
-    words = f"{asked.since:%Y-%m-%d %H:%M} to {asked.until:%Y-%m-%d %H:%M} UTC"
-    if "window" not in request.GET:
-        until = parse_datetime(request.GET.get("until", "")) or timezone.now()
-        asked = charts.Asked(until - TABLE_WINDOW, until, TABLE_STEP_SECONDS, TABLE_STEP_SECONDS)
-        words = "Last 15 minutes"
-    table = charts.of(endpoint, kind, asked)["table"]
-    is_timed = table["columns"][0] == "at"
-    is_share = "share" in table["unit"]
-    rows = [
-        (_moment(first) if is_timed else first, [_cell(value, is_share) for value in rest])
-        for first, *rest in table["rows"]
-    ]
-    context = {
-        "words": words,
-        "unit": table["unit"],
-        "first": "Time (UTC)" if is_timed else table["columns"][0].capitalize(),
-        "columns": table["columns"][1:],
-        "is_timed": is_timed,
-        "rows": rows[::-1] if is_timed else rows,
-    }
-    return render(request, "monitoring/_table.html", context)
 
 
 # ---- the page -------------------------------------------------------------------------------
@@ -153,10 +117,11 @@ def _page(
     chosen = form.chosen()
     until = chosen.until or spans.before(now - timedelta(seconds=spans.LATE_SECONDS), 10)
     since = until - chosen.length
-    seen = _drift(chosen, since, until)
+    pair = _pair(chosen)
+    seen = _drift(chosen, pair, since, until)
     among = {one.pk for one in (chosen.revision, chosen.other) if one} if chosen.other else set()
     figures = health.of(endpoint, since, until, now, among=among, part=chosen.slice)
-    looked = Looked(endpoint, chosen, since, until, now, seen)
+    looked = Looked(endpoint, chosen, since, until, now, pair, seen)
     context = {
         "endpoint": endpoint,
         "model": endpoint.model,
@@ -165,14 +130,15 @@ def _page(
         "until": until,
         "live": f"endpoint:{endpoint.pk}" if chosen.is_live else "",
         "drift": seen,
-        "column_label": charts.label_of(chosen.column),
-        "reference_word": "the reference" if chosen.against == "baseline" else "the window before",
+        "column_label": columns.label_of(chosen.column),
+        "reference_word": chosen.reference,
         "tiles": shown.tiles(figures),
         "fresh": headline.freshness(
             None if figures.last_at is None else now - figures.last_at, figures.usual_gap_seconds
         ),
         **_first(looked),
         **_columns(request, looked),
+        **usage.replicas(endpoint, chosen, since, until),
     }
     if request.headers.get("HX-Request"):
         return render(request, "monitoring/_monitoring.html", context)
@@ -183,7 +149,8 @@ def _page(
         "now_url": _query(request, until=""),
         "query": _chart_query(chosen),
         "column_query": _chart_query(chosen, chosen.column),
-        "charts": _charts(seen),
+        "charts": _charts(looked),
+        "use_charts": usage.charts(),
         "model_has_revisions": bool(revisions),
         "marks": charts.marks(endpoint, since, until)[::-1],
         **_slices(request, endpoint, slices, slice_form, chosen),
@@ -191,8 +158,19 @@ def _page(
     return render(request, "monitoring/page.html", context, status=status)
 
 
-def _drift(chosen: Chosen, since: datetime, until: datetime) -> Drift | None:
-    if chosen.revision is None:
+def _pair(chosen: Chosen) -> Versus | None:
+    if chosen.revision is None or chosen.beside is None:
+        return None
+    try:
+        return versus.of(chosen.revision, chosen.beside)
+    except NothingToCompare:
+        return None
+
+
+def _drift(chosen: Chosen, pair: Versus | None, since: datetime, until: datetime) -> Drift | None:
+    if pair is not None:
+        return versus.judged(pair, since, until, slice=chosen.slice)
+    if chosen.revision is None or chosen.beside is not None:
         return None
     found = drift.of(chosen.revision, since, until, against=chosen.against, slice=chosen.slice)
     return found if found.baseline is not None else None
@@ -206,14 +184,16 @@ def _first(looked: Looked) -> dict[str, Any]:
             seen.columns,
             seen.rows,
             formats.format_duration(seen.until - seen.since),
-            "the reference" if chosen.against == "baseline" else "the window before",
+            chosen.reference,
         )
         return {"headline": line, "drift_words": formats.format_duration(seen.until - seen.since)}
     if chosen.revision is None:
         words = "No version was ever deployed here"
         note = f"A promotion of {looked.endpoint.model.name} brings one in."
         return {"headline": headline.Headline("idle", words, note)}
-    return _without_baseline(looked, chosen.revision)
+    sides = [one for one in (chosen.revision, chosen.beside) if one is not None]
+    lacking = next(one for one in sides if baselines.in_force(one.version) is None)
+    return _without_baseline(looked, lacking)
 
 
 def _without_baseline(looked: Looked, revision: Revision) -> dict[str, Any]:
@@ -244,25 +224,50 @@ def _columns(request: HttpRequest, looked: Looked) -> dict[str, Any]:
     seen, revision = looked.drift, looked.chosen.revision
     if seen is None or revision is None:
         return {}
-    layout, *counts = charts.counted(
-        revision, seen, against=looked.chosen.against, part=looked.chosen.slice
-    )
+    chosen, apart = looked.chosen, looked.pair.shared.apart if looked.pair else {}
+    layout, *counts = columns.counted(_wanted(looked), seen)
     rows = [
         shown.Row(
             one,
             f"{_query(request, column=one.name)}#distribution",
-            minis.of(*(part[slice(*layout.slices[one.name])].tolist() for part in counts)),
+            None
+            if one.name in apart
+            else minis.of(*(part[slice(*layout.slices[one.name])].tolist() for part in counts)),
+            why="bins differ" if one.name in apart else "",
         )
         for one in seen.columns
     ]
+    notes = versus.notes(looked.pair) if looked.pair else {}
     first = max(SHOWN_AT_ONCE, sum(one.is_loud for one in seen.columns))
     return {
         "columns": rows[:first],
         "more_columns": rows[first:],
-        "columns_caption": shown.caption(looked.chosen, seen.rows),
+        "columns_caption": shown.caption(chosen, seen.rows),
+        "notes": [(columns.label_of(name), why) for name, why in notes.items()],
+        "column_note": notes.get(chosen.column, ""),
+        "column_words": next(
+            (
+                shown.distances(one, chosen.reference)
+                for one in seen.columns
+                if one.name == chosen.column
+            ),
+            "",
+        ),
         "quality": shown.quality(seen.columns),
         "quality_words": list(shown.QUALITY.values()),
     }
+
+
+def _wanted(looked: Looked) -> columns.Wanted:
+    chosen = looked.chosen
+    return columns.Wanted(
+        revision=chosen.revision,
+        since=looked.since,
+        until=looked.until,
+        against=chosen.against,
+        other=chosen.beside,
+        slice=chosen.slice,
+    )
 
 
 def _windows(request: HttpRequest, chosen: Chosen) -> list[dict[str, Any]]:
@@ -272,9 +277,14 @@ def _windows(request: HttpRequest, chosen: Chosen) -> list[dict[str, Any]]:
     ]
 
 
-def _charts(seen: Drift | None) -> list[dict[str, str]]:
-    wanted = CHARTS if seen is None else COLUMN_CHARTS + CHARTS
-    return [{"kind": kind, "caption": caption, "note": note} for kind, caption, note in wanted]
+def _charts(looked: Looked) -> list[dict[str, str]]:
+    wanted = CHARTS if looked.drift is None else COLUMN_CHARTS + CHARTS
+    both = " of both" if looked.pair else ""
+    return [
+        {"kind": kind, "caption": caption.format(looked.chosen.reference),
+         "note": note.format(both)}
+        for kind, caption, note in wanted
+    ]  # fmt: skip
 
 
 def _slices(
@@ -284,11 +294,11 @@ def _slices(
     form: SliceForm | None,
     chosen: Chosen,
 ) -> dict[str, Any]:
-    columns = _columns_of(endpoint)
+    known = _columns_of(endpoint)
     address = (endpoint.environment.name, endpoint.name)
     return {
         "may_slice": may(request.user, "slice.edit", endpoint),
-        "slice_form": form or SliceForm(columns=columns),
+        "slice_form": form or SliceForm(columns=known),
         "slices": [
             {
                 "name": one.name,
@@ -306,7 +316,7 @@ def _slices(
 def _condition(part: dict[str, Any]) -> str:
     value = part.get("value", "")
     words = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-    return f"{charts.label_of(part['column'])} {OPS[part['op']]} {words}".strip()
+    return f"{columns.label_of(part['column'])} {OPS[part['op']]} {words}".strip()
 
 
 def _columns_of(endpoint: Endpoint) -> list[str]:
@@ -341,7 +351,7 @@ def _query(request: HttpRequest, **changes: str) -> str:
     return f"?{query.urlencode()}"
 
 
-def _endpoint(request: HttpRequest, environment: str, name: str, verb: str) -> Endpoint:
+def endpoint_of(request: HttpRequest, environment: str, name: str, verb: str) -> Endpoint:
     known = Endpoint.objects.select_related("model__team", "environment", "stable__version__model")
     found = get_object_or_404(known, environment__name=environment, name=name)
     require(request.user, verb, found)
@@ -350,13 +360,3 @@ def _endpoint(request: HttpRequest, environment: str, name: str, verb: str) -> E
 
 def _address(endpoint: Endpoint) -> str:
     return reverse("endpoint-monitoring", args=[endpoint.environment.name, endpoint.name])
-
-
-def _moment(at: str) -> datetime:
-    return datetime.fromisoformat(at).astimezone(UTC)
-
-
-def _cell(value: Any, is_share: bool) -> str:
-    if isinstance(value, str):
-        return value
-    return formats.format_percent(value) if is_share else formats.format_num(value)
