@@ -269,6 +269,7 @@ class _Rows:
         self.all_answered = n_groups == 1 and bool(answered.all())
         self.absent = self._told("absent")
         self.wrong = self._told("wrong")
+        self.redacted = self._told("redacted", "")
 
     def _holds(self, name: str, least: int, most: int) -> npt.NDArray[np.bool_]:
         """Where a fixed column is in a span; a reference set has none of them."""
@@ -277,7 +278,7 @@ class _Rows:
         values = numbers(self.table.column(name), self.table.num_rows)
         return (values >= least) & (values <= most)
 
-    def _told(self, name: str) -> dict[str, npt.NDArray[np.int64]]:
+    def _told(self, name: str, prefix: str = INPUT) -> dict[str, npt.NDArray[np.int64]]:
         """Column -> the rows that a list column names it in, each once."""
         if name not in self.table.column_names:
             return {}
@@ -289,7 +290,7 @@ class _Rows:
         parents = pc.list_parent_indices(lists).to_numpy(zero_copy_only=False)
         codes = pc.fill_null(words.indices, -1).to_numpy(zero_copy_only=False)
         return {
-            INPUT + word: np.unique(parents[codes == code])
+            prefix + word: np.unique(parents[codes == code])
             for code, word in enumerate(texts(words.dictionary))
         }
 
@@ -317,7 +318,11 @@ def _count_score(column: Column, meaning: Meaning | None, rows: _Rows, part: Cou
     found = read(meaning, rows.table)
     score = np.full(rows.table.num_rows, np.nan) if found.score is None else found.score
     bins = score_bins(meaning, score, found.predicted)
-    rows.add(part, MISSING, rows.answered, bins < 0)
+    empty = bins < 0
+    for name in output_names(rows.table):
+        if name in rows.redacted:
+            empty[rows.redacted[name]] = False
+    rows.add(part, MISSING, rows.answered, empty)
     part[:, : column.bins] += rows.spread(np.where(bins < 0, column.bins, bins), column.bins)
 
 
@@ -334,6 +339,9 @@ def _count_column(column: Column, rows: _Rows, part: Counts) -> None:
         if places is not None:
             rows.add(part, counter, whole, places)
             no_value[places], empty[places] = True, False
+    hidden = rows.redacted.get(column.name)
+    if hidden is not None:  # counted as nothing: no one knows what it was
+        no_value[hidden], empty[hidden] = True, False
     if values.null_count:
         rows.add(part, MISSING, rows.answered, empty)
     if not _fits(column, values.type):

@@ -30,7 +30,7 @@ class Baseline(models.Model):
     layout = models.JSONField(default=dict)  # baselines.layout.Layout
     counts = models.BinaryField(default=bytes)  # of the reference, little-endian uint64
     # Column -> {"js", "missing", "unseen"}: the largest that any of the reference's ten blocks of
-    # time differs from the other nine.
+    # time differs from the other nine. Only "unseen" where the rows are in no order of time.
     natural = models.JSONField(default=dict)
     importance = models.JSONField(default=dict)  # input -> share of all, sums to 1; {}: not known
     meaning = models.JSONField(default=dict)  # baselines.meaning.Meaning

@@ -132,11 +132,11 @@ class _Work:
 
 
 def _unordered(names: list[str]) -> str:
-    shown = [name.removeprefix(INPUT) for name in names]
-    is_are = "is" if len(shown) == 1 else "are"
+    shown = _list([name.removeprefix(INPUT) for name in names])
+    what = f"{shown} {'is' if len(names) == 1 else 'are'} sorted or grouped"
     return (
-        f"Its rows are not in the order of time ({_list(shown)} {is_are} sorted or grouped): natural "
-        "variation is not known. Name a time column to have it"
+        f"Its rows are not in the order of time ({what}): natural variation is not known. "
+        "Name a time column to have it"
     )
 
 

@@ -19,7 +19,9 @@ class ColumnSerializer(serializers.Serializer[Any]):
     )
     counters = serializers.DictField(child=serializers.IntegerField())
     natural = serializers.DictField(
-        child=serializers.FloatField(), help_text="how far the reference's own blocks of time lie"
+        child=serializers.FloatField(),
+        help_text="how far the reference's own blocks of time lie; without js where "
+        "its rows are in no order of time",
     )
     importance = serializers.FloatField(allow_null=True)
 

@@ -87,13 +87,14 @@ def page(
 
 def _opened(path: Path) -> duckdb.DuckDBPyConnection:
     """It opens a database in memory that can read this file and no other."""
-    config = {
-        "threads": 1,
-        "memory_limit": "512MB",
-        "autoinstall_known_extensions": False,
-        "autoload_known_extensions": False,
-    }
-    db = duckdb.connect(config=config)
+    db = duckdb.connect(
+        config={
+            "threads": 1,
+            "memory_limit": "512MB",
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+        }
+    )
     db.execute("set allowed_paths = ?", [[str(path)]])
     db.execute("set enable_external_access = false")
     db.execute("set lock_configuration = true")

@@ -198,6 +198,7 @@ class Summary(APIView):
             "revisions": rows,
             "dropped": selectors.dropped(endpoint, since),
             "set_aside": selectors.set_aside(endpoint, since),
+            "left_out": selectors.left_out(endpoint, since),
         }
         return Response(SummarySerializer(answer).data)
 

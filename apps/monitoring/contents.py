@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
@@ -19,14 +20,13 @@ import numpy as np
 import pyarrow as pa
 
 from apps.monitoring import extract, parquet, segments, shapes
+from apps.monitoring.extract import Extracted
 from apps.monitoring.patterns import Patterns
 from apps.monitoring.sums import Answers
 
 log = logging.getLogger(__name__)
 
-MOST_KNOWN = 64  # revisions; whose segments were read last
-# It only spares work: a process that begins anew reads the same.
-_KNOWN: dict[int, tuple[Mapping[str, Any], Patterns]] = {}
+MOST_KNOWN = 64  # revisions whose segments were read last
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class About:
     revision: int
     version: int = 0
     signature: Mapping[str, Any] = field(default_factory=dict)
+    redacted: tuple[str, ...] = ()  # the columns that the policy hides
 
 
 @dataclass
@@ -46,14 +47,19 @@ class Contents:
     rows: int  # what belongs into the log
     dropped: int
     torn: int
+    left_out: int  # rows that only the log has
     stamp: tuple[int, int, int]  # of the file that was read
     log: pa.Table  # parquet.SCHEMA
     predictions: pa.Table  # the columns of rows.py
 
-    @property
+    @cached_property
     def size(self) -> int:
         """How much memory it takes."""
         return int(self.log.nbytes + self.predictions.nbytes)
+
+
+# It only spares work: a process that begins anew reads the same.
+_KNOWN: dict[int, tuple[About, Patterns]] = {}
 
 
 def read(path: Path, about: About) -> Contents:
@@ -66,20 +72,23 @@ def read(path: Path, about: About) -> Contents:
     answers: list[Answers] = []
     logged: list[pa.Table] = []
     predictions: list[pa.Table] = []
-    rows = dropped = torn = 0
+    rows = dropped = torn = left_out = 0
     with _without_garbage():
         for part in segments.parts(path, patterns):
             answers.append(part.answers())
             rows, dropped, torn = rows + part.rows, dropped + part.dropped, torn + part.torn
             batch = parquet.batch(part, revision=about.revision, version=about.version)
             logged.append(pa.Table.from_batches([batch]))
-            predictions.append(_predictions(part, logged[-1], patterns.known))
+            found = _predictions(part, logged[-1], patterns.known)
+            predictions.append(found.table)
+            left_out += found.left_out
             del part  # or two would be in memory at once
     return Contents(
         answers=joined(answers),
         rows=rows,
         dropped=min(dropped, segments.MOST_DROPPED),
         torn=torn,
+        left_out=left_out,
         stamp=stamp,
         log=pa.concat_tables(logged),
         predictions=extract.joined(predictions),
@@ -96,24 +105,24 @@ def joined(parts: list[Answers]) -> Answers:
     )
 
 
-def _predictions(part: segments.Segment, logged: pa.Table, known: shapes.Plan) -> pa.Table:
+def _predictions(part: segments.Segment, logged: pa.Table, known: shapes.Plan) -> Extracted:
     formats = [texts[0] for texts in part.texts]
     try:
         asked = extract.Requests(logged, formats, part.status, part.bodies)
-        return extract.table(asked, known)
+        return extract.rows_of(asked, known)
     except Exception:
         # The log must not wait for a body that nobody thought of.
         log.exception("%d requests could not be read as rows", part.rows)
         nothing = [(None, None)] * part.rows
-        return extract.table(extract.Requests(logged, formats, part.status, nothing), known)
+        return extract.rows_of(extract.Requests(logged, formats, part.status, nothing), known)
 
 
 def _patterns(about: About) -> Patterns:
     """It gives what is known of the revision's bodies from the segments before."""
-    signature, patterns = _KNOWN.pop(about.revision, (None, None))
-    if patterns is None or signature != about.signature:
-        patterns = Patterns(shapes.plan(about.signature))
-    _KNOWN[about.revision] = about.signature, patterns
+    known, patterns = _KNOWN.pop(about.revision, (None, None))
+    if patterns is None or known != about:
+        patterns = Patterns(shapes.plan(about.signature, about.redacted))
+    _KNOWN[about.revision] = about, patterns
     if len(_KNOWN) > MOST_KNOWN:
         del _KNOWN[next(iter(_KNOWN))]
     return patterns

@@ -229,7 +229,7 @@ def _shares(
                     doubt=doubt if name == "unseen" else np.ones_like(doubt),
                 ),
                 strict=True,
-            )  # fmt: skip
+            )
         ]
     return found
 
@@ -308,8 +308,8 @@ def chance(x: Floats, m: Floats, y: Floats, n: Floats) -> Floats:
 
     Of x + y the window has hypergeometrically many. From x outward each number is less likely than
     the one before by at least the first ratio, so that the tail is no more than a geometric series.
-    A test by the normal distribution alarms up to ten times as often as it says, where shares are
-    small. NaN where there is no x.
+    A test by the normal distribution alarms six times as often as it says where 40 of 1,000 are
+    held against 2 %. NaN where there is no x.
     """
     x, y = np.minimum(x, m), np.minimum(y, n)
     is_more = x * n >= y * m

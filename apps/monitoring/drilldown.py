@@ -73,7 +73,7 @@ def _read(path: Path) -> segments.Segment:
 
 
 def _row(segment: segments.Segment, place: int, revision: int, version: int) -> dict[str, Any]:
-    texts = dict(zip(segments.TEXTS, segment.texts[place], strict=True))
+    texts: dict[str, Any] = dict(zip(segments.TEXTS, segment.texts[place], strict=True))
     return {
         "id": segment.id[place],
         "at": parquet.EPOCH + timedelta(microseconds=segment.at_us[place]),

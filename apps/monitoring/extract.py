@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from apps.monitoring import bodies, shapes
-from apps.monitoring.rows import FIXED, INPUT, MOST_COLUMNS, OUTPUT
+from apps.monitoring.rows import FIXED, INPUT, MOST_COLUMNS, MOST_ROWS, OUTPUT
 from apps.monitoring.shapes import Kind, Plan, Shape
 
 TEXT_BYTES = 64 << 10  # of a longer text only its beginning is a value here; the log has all of it
@@ -25,7 +25,8 @@ TEXT_BYTES = 64 << 10  # of a longer text only its beginning is a value here; th
 MOST_CELLS = 16_000_000
 REDACTED = "[redacted]"  # model_server.redaction puts it in a value's place
 _LISTS = pa.list_(pa.string())
-_FROM_LOG = [name for name in FIXED.names if name not in ("row", "absent", "wrong", "extra")]
+_TOLD = ("absent", "wrong", "extra", "redacted")
+_FROM_LOG = [name for name in FIXED.names if name not in ("row", *_TOLD)]
 
 
 _ARROW = {
@@ -55,22 +56,38 @@ class Requests:
     bodies: Sequence[tuple[Any, Any]]  # what was asked and answered: as parsed, or a Shape already
 
 
-def table(requests: Requests, known: Plan) -> pa.Table:
+@dataclass(frozen=True)
+class Extracted:
+    """The rows of requests."""
+
+    table: pa.Table  # the columns of rows.py
+    left_out: int  # rows beyond MOST_ROWS of their request
+
+
+def rows_of(requests: Requests, known: Plan) -> Extracted:
     """It gives the rows of requests, in their order. Whatever they hold, it raises nothing."""
     alike: dict[Any, list[int]] = defaultdict(list)
     found: list[_Found] = []
+    left_out = 0
     for place, (request, response) in enumerate(requests.bodies):
         protocol = requests.format[place]
         asked = request if type(request) is Shape else shapes.asked(protocol, request, known)
         answer = None
         if asked is not None and requests.status[place] < 400:
             answer = _answer(protocol, response, asked, known)
+        if asked is not None and asked.rows > MOST_ROWS:
+            left_out += asked.rows - MOST_ROWS
+            asked, answer = _thinned(asked), answer and _thinned(answer)
         found.append((asked, answer))
         alike[asked and asked.key, answer and answer.key].append(place)
     cells = _Cells(known, sum(asked.rows if asked else 1 for asked, _ in found))
     for places in alike.values():
         cells.add(places, [found[place] for place in places])
-    return cells.table(requests.log)
+    return Extracted(cells.table(requests.log), left_out)
+
+
+def _thinned(shape: Shape) -> Shape:
+    return shapes.thinned(shape, MOST_ROWS)
 
 
 def _answer(protocol: str, response: Any, asked: Shape, known: Plan) -> Shape | None:
@@ -112,6 +129,8 @@ def _known(kind: pa.DataType) -> pa.DataType:
 
 
 def _cast(part: pa.Table, schema: pa.Schema) -> pa.Table:
+    if part.schema.equals(schema):
+        return part
     columns = []
     for name, kind in zip(schema.names, schema.types, strict=True):
         if name not in part.column_names:
@@ -159,6 +178,9 @@ class _Cells:
             lengths = np.array([shape.rows for shape in asked], dtype=np.int64)
             starts = np.cumsum(lengths) - lengths
             rows = (np.arange(lengths.sum()) - np.repeat(starts, lengths)).astype(np.int32)
+            for start, shape in zip(starts.tolist(), asked, strict=True):
+                if shape.places is not None:
+                    rows[start : start + shape.rows] = shape.places
             absent, extra = self._inputs(asked)
             self._outputs([shape for _, shape in found if shape is not None])
         self._absent.extend([absent] * rows.size)
@@ -204,55 +226,79 @@ class _Cells:
         request = np.concatenate(self._request) if self._request else np.zeros(0, np.int64)
         row = np.concatenate(self._row) if self._row else np.zeros(0, np.int32)
         wrong: dict[int, list[str]] = defaultdict(list)
+        redacted: dict[int, list[str]] = defaultdict(list)
         arrays = {}
         for name, column in self._columns.items():
             column.put((), self._rows)
-            array, misfits = typed(column.values, column.kind)
+            array, misfits, hidden = typed(column.values, column.kind)
             arrays[name] = array
             column.values = []
             for place in misfits:
                 wrong[place].append(name.removeprefix(INPUT))
+            if name in self._known.hidden:
+                hidden = self._sent(name, row, array)
+            for place in hidden:
+                redacted[place].append(name)
         fixed = log.select(_FROM_LOG)
         is_whole = request.size == log.num_rows and bool((request == np.arange(request.size)).all())
         fixed = fixed if is_whole else fixed.take(pa.array(request))
         columns = {name: fixed[name] for name in _FROM_LOG} | {
             "row": pa.array(row),
             "absent": _lists_of(self._absent),
-            "wrong": _lists_of([wrong.get(place) for place in range(self._rows)] if wrong else []),
+            "wrong": self._told(wrong),
             "extra": _lists_of(self._extra),
+            "redacted": self._told(redacted),
         }
-        for name in ("absent", "wrong", "extra"):
+        for name in _TOLD:
             if columns[name] is None:
                 columns[name] = pa.nulls(self._rows, _LISTS)
-        made = pa.table({name: columns[name] for name in FIXED.names} | arrays)
+        kinds = [pa.field(name, values.type) for name, values in arrays.items()]
+        made = pa.table(
+            [*(columns[name] for name in FIXED.names), *arrays.values()],
+            schema=pa.schema([*FIXED, *kinds]),
+        )
         order = np.lexsort((row, request))
         if (order == np.arange(order.size)).all():
             return made
         return made.take(pa.array(order))
+
+    def _told(self, names: dict[int, list[str]]) -> pa.Array | None:
+        return _lists_of([names.get(place) for place in range(self._rows)] if names else [])
+
+    def _sent(self, name: str, row: npt.NDArray[Any], values: pa.Array) -> list[int]:
+        """It gives the rows in which a hidden column was sent: a tensor of numbers has nulls."""
+        empty = np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False) & (row >= 0))
+        plain = name.removeprefix(INPUT)
+        return [place for place in empty.tolist() if plain not in (self._absent[place] or ())]
 
 
 def _lists_of(values: list[list[str] | None]) -> pa.Array | None:
     return pa.array(values, _LISTS) if any(values) else None
 
 
-def typed(values: list[Any], kind: Kind) -> tuple[pa.Array, list[int]]:
-    """It gives a column's values, and the places of those of another type, which are null."""
+def typed(values: list[Any], kind: Kind) -> tuple[pa.Array, list[int], list[int]]:
+    """It gives a column's values, and where those of another type were and where redacted ones.
+
+    Both are null.
+    """
     kinds = set(map(type, values))
     kinds.discard(type(None))
     if kind is Kind.ANY:
         kind = _seen(kinds)
     if kind is Kind.ANY:
-        return pa.nulls(len(values)), []
-    if kind is Kind.JSON:
-        return _cut(pa.array([_json(value) for value in values], pa.string())), []
-    misfits: list[int] = []
+        return pa.nulls(len(values)), [], []
+    hidden: list[int] = []
     if str in kinds and REDACTED in values:
+        hidden = [place for place, value in enumerate(values) if value == REDACTED]
         values = [None if value == REDACTED else value for value in values]
+    if kind is Kind.JSON:
+        return _cut(pa.array([_json(value) for value in values], pa.string())), [], hidden
+    misfits: list[int] = []
     if not kinds <= _FITS[kind]:
         fits = _FITS[kind] | {type(None)}
         misfits = [place for place, value in enumerate(values) if type(value) not in fits]
         values = [value if type(value) in fits else None for value in values]
-    return _array(values, kind), misfits
+    return _array(values, kind), misfits, hidden
 
 
 def _seen(kinds: set[type]) -> Kind:
@@ -278,9 +324,9 @@ def _float(value: float) -> float:
 
 
 def _json(value: Any) -> str | None:
-    if value is None or value == REDACTED:
+    if value is None:
         return None
-    return value if isinstance(value, str) else bodies.text(value)
+    return value if isinstance(value, str) else bodies.text(value).decode()
 
 
 def _cut(texts: pa.Array) -> pa.Array:

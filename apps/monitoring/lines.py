@@ -51,16 +51,16 @@ def cut(line: bytes, patterns: Patterns | None) -> Line | None:
         if type(record) is not dict or not record or not _BODIES.isdisjoint(last):
             return None
         record |= last
-        protocol = record.get("format")
-        known = patterns if type(protocol) is str else None
-        asked = known and known.asked(protocol, request)
+        given = record.get("format")
+        protocol = given if isinstance(given, str) else ""
+        asked = patterns and patterns.asked(protocol, request)
         if asked is None:
             asked = orjson.loads(request)
             request = bodies.as_it_came(request, asked)
         answered = None
-        # Of a request that failed nobody reads outputs.
-        if known is not None and type(asked) is Shape:
-            answered = known.answered(protocol, response)
+        # Of a request that is no rows nobody reads outputs.
+        if patterns is not None and type(asked) is Shape:
+            answered = patterns.answered(protocol, response)
         if answered is None:
             answered = orjson.loads(response)
             response = bodies.as_it_came(response, answered)

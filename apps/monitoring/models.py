@@ -53,6 +53,7 @@ class Segment(models.Model):
     rows = models.PositiveIntegerField()
     dropped = models.PositiveIntegerField(default=0)  # what the replica could not keep
     torn = models.PositiveIntegerField(default=0)  # lines that a kill cut in two
+    left_out = models.PositiveBigIntegerField(default=0)  # rows that only the log has (MOST_ROWS)
     set_aside = models.CharField(max_length=300, blank=True)  # why its file lies in spool/rejected
     counted_at = models.DateTimeField()
     log_file = models.ForeignKey(
@@ -87,7 +88,7 @@ class Rollup(models.Model):
     latency_count = models.PositiveBigIntegerField(default=0)
     log_latency_sum = models.FloatField(default=0)  # natural log of milliseconds
     log_latency_square_sum = models.FloatField(default=0)
-    latency_bins = models.BinaryField(default=bytes)  # uint32 counts, monitoring.histogram
+    latency_bins = models.BinaryField(default=bytes)  # monitoring.histogram
 
     class Meta:
         constraints: ClassVar = [
@@ -200,7 +201,7 @@ class Tally(models.Model):
     client_errors = models.FloatField(default=0)
     server_errors = models.FloatField(default=0)
     latency_bins = models.BinaryField(default=bytes)  # as in Rollup
-    counts = models.BinaryField(default=bytes)  # a uint32 a slot of the baseline's layout
+    counts = models.BinaryField(default=bytes)  # a slot each of the layout, baselines.packing
 
     class Meta:
         constraints: ClassVar = [

@@ -6,10 +6,10 @@ stands in their places is parsed as one list. A body that differs in anything el
 is parsed as a whole by whoever asked: a pattern never decides what is valid.
 """
 
-import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 import orjson
@@ -149,9 +149,7 @@ def learn(protocol: str, body: bytes, side: Side, known: Plan) -> Pattern | None
     return _pattern(body, cells, ("lists", shape.key[1]), shape.rows)
 
 
-def _pattern(
-    body: bytes, cells: list["_Value"], key: tuple[str, Any], rows: int
-) -> Pattern | None:
+def _pattern(body: bytes, cells: list["_Value"], key: tuple[str, Any], rows: int) -> Pattern | None:
     values = sorted({cell.start: cell for cell in cells}.values(), key=lambda cell: cell.start)
     slots = _slots(body, values)
     if len(values) != len(cells) or len(slots) not in (1, len(values)):
@@ -161,7 +159,7 @@ def _pattern(
     before = [body[end:start] for end, start in zip(ends, starts, strict=False)]
     delimiter = before[0]
     for text in before[1:]:
-        delimiter = os.path.commonprefix([delimiter[::-1], text[::-1]])[::-1]
+        delimiter = _common_end(delimiter, text)
     if not delimiter:
         return None
     lengths = {start: end - start for start, end in slots}
@@ -186,6 +184,12 @@ def _pattern(
         key=key,
         rows=rows,
     )
+
+
+def _common_end(one: bytes, other: bytes) -> bytes:
+    pairs = zip(reversed(one), reversed(other), strict=False)
+    size = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    return one[len(one) - size :]
 
 
 def _slots(body: bytes, values: list["_Value"]) -> list[tuple[int, int]]:

@@ -31,6 +31,13 @@ FIXED = pa.schema(
         pa.field("absent", pa.list_(pa.string())),  # inputs that the request did not have; or null
         pa.field("wrong", pa.list_(pa.string())),  # inputs of another type than the signature's
         pa.field("extra", pa.list_(pa.string())),  # what the signature does not know
+        # Columns of this file whose value was taken out before it was recorded: it is null here and
+        # counts as nothing, neither as a value nor as a missing one.
+        pa.field("redacted", pa.list_(pa.string())),
     ]
 )
+# Of one request: 16 MB of zeros are eight million rows, and drift would be judged by nothing else.
+# Of a larger one so many are here, evenly spread, the first among them, each with its own place;
+# the log has the body whole. `share` stays what it is: sums over requests take one row of each.
+MOST_ROWS = 10_000
 MOST_COLUMNS = 2_000  # of inputs and outputs together; what is beyond them stays in the log only

@@ -211,6 +211,10 @@ class SummarySerializer(serializers.Serializer[dict[str, Any]]):
         help_text="Segments of records that could not be read or logged and lie in the data "
         "directory's spool/rejected, of the last day at most"
     )
+    left_out = serializers.IntegerField(
+        help_text="Rows that stand in the log only, since their request had more than 10,000, of "
+        "the last day at most"
+    )
 
 
 class LogRequestSerializer(serializers.Serializer[dict[str, Any]]):

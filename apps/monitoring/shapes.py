@@ -3,7 +3,7 @@
 Bodies that hold them in the same way have one key, and are read together.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from itertools import chain
@@ -11,8 +11,9 @@ from operator import itemgetter
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from apps.monitoring.rows import MOST_COLUMNS
+from apps.monitoring.rows import INPUT, MOST_COLUMNS, OUTPUT
 from model_server import mlmodel
 
 
@@ -44,22 +45,30 @@ class Plan:
     inputs: Mapping[str, Kind]
     outputs: tuple[str, ...] = ()
     is_tensor: bool = False  # without names of its own: values are known by their place
+    # Columns of the rows that the policy hides: a null that was sent there stands for a value.
+    hidden: frozenset[str] = frozenset()
 
 
-def plan(signature: Mapping[str, Any]) -> Plan:
-    """It reads a build's signature, as MLflow writes it."""
+def plan(signature: Mapping[str, Any], redacted: Collection[str] = ()) -> Plan:
+    """It reads a build's signature, as MLflow writes it; `redacted` as a policy names columns."""
     found = mlmodel.read_signature(dict(signature))
     if found is None:
-        return Plan({})
+        return Plan({}, hidden=frozenset(INPUT + name for name in redacted))
     outputs = tuple(
         str(place) if spec.get("name") is None else str(spec["name"])
         for place, spec in enumerate(found.outputs)
     )
     inputs = {column.name: _BY_TYPE.get(column.type, Kind.JSON) for column in found.columns}
+    hidden = {INPUT + name for name in inputs if name in redacted}
+    hidden |= {f"{OUTPUT}{place}" for place, name in enumerate(outputs) if name in redacted}
     for tensor in found.tensors:
-        inputs |= _of_tensor(tensor)
+        columns = _of_tensor(tensor)
+        inputs |= columns
+        if tensor.name in redacted:
+            hidden |= {INPUT + name for name in columns}
     is_tensor = len(found.tensors) == 1 and found.tensors[0].name is None
-    return Plan(dict(list(inputs.items())[:MOST_COLUMNS]), outputs, is_tensor)
+    kept = dict(list(inputs.items())[:MOST_COLUMNS])
+    return Plan(kept, outputs, is_tensor, frozenset(hidden))
 
 
 def _of_tensor(tensor: mlmodel.Tensor) -> dict[str, Kind]:
@@ -95,6 +104,7 @@ class Shape:
     key: tuple[str, Any]
     rows: int
     values: Any
+    places: npt.NDArray[np.int64] | None = None  # of the rows in the body; None: all of them
 
 
 # The forms of a key: "lists": a list a row; "columns": a list a column; "flat": one list, row after
@@ -312,3 +322,21 @@ def joined(shapes: Sequence[Shape]) -> list[Sequence[Any]]:
         return list(shapes[0].values)
     by_column = zip(*[shape.values for shape in shapes], strict=True)
     return [list(chain.from_iterable(column)) for column in by_column]
+
+
+def thinned(shape: Shape, most: int) -> Shape:
+    """It keeps so many rows of a body, evenly spread, the first among them."""
+    if shape.rows <= most:
+        return shape
+    form, names = shape.key
+    places = np.arange(most) * shape.rows // most
+    chosen = places.tolist()
+    values: list[Any]
+    if form == "lists":
+        values = [shape.values[place] for place in chosen]
+    elif form == "flat":
+        spans = (shape.values[place * names : (place + 1) * names] for place in chosen)
+        values = list(chain.from_iterable(spans))
+    else:
+        values = [[column[place] for place in chosen] for column in shape.values]
+    return Shape(shape.key, most, values, places)

@@ -57,6 +57,8 @@ def tiles(seen: "Health") -> list[dict[str, Any]]:
     is_failing = failed is not None and failed >= FAILING_SHARE
     lost = seen.dropped + seen.set_aside
     aside = f", {seen.set_aside} files unreadable" if seen.set_aside else ""
+    if seen.left_out:
+        aside += f"; {format_num(seen.left_out)} rows of large requests in the log only"
     return [
         _tile(
             "Requests", format_num(callers.requests), format_rate(callers.requests / seen.seconds)

@@ -15,7 +15,6 @@ from apps.accounts.selectors import may, require
 from apps.core.errors import Refused
 from apps.core.templatetags.formats import format_duration, revision_index
 from apps.monitoring.selectors import requests as monitoring
-from apps.monitoring.sums import Sums
 from apps.rollouts import forms, selectors, shadows, tiles
 from apps.rollouts.decide import percent, share
 from apps.rollouts.lifecycle import Phase
@@ -228,7 +227,7 @@ def _copied_figures(
 ) -> list[dict[str, Any]]:
     """What the model servers saw: nobody waits for a copy, so the gateway has no figure of it."""
     shown: list[dict[str, Any]] = []
-    own: Sums | None = None
+    own = None
     for revision in copied:
         sums, own = monitoring.compare_shadow(
             candidate=revision, stable=stable, since=now - RECENT, now=now

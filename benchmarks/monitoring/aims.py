@@ -110,6 +110,12 @@ class Figures:
         return next((one for one in self.timed if one.question == question), None)
 
 
+def percent(count: int, total: int) -> str:
+    """It writes a share; less than a percent with a digit more, or 0.05 would be read as 0.1."""
+    share = 100 * count / total
+    return f"{share:.2f} %" if 0 < share < 1 else f"{share:.1f} %"
+
+
 def judge(figures: Figures) -> list[Verdict]:
     """It judges every aim."""
     return [
@@ -152,7 +158,7 @@ def _share(judged: Judged | None, what: str) -> str:
     if judged is None:
         return ""
     count = judged.alarms if what == "alarms" else judged.found
-    return f"{100 * count / judged.windows:.1f} % ({count} of {judged.windows})"
+    return f"{percent(count, judged.windows)} ({count} of {judged.windows})"
 
 
 def _car_loan(figures: Figures) -> Verdict:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.monitoring import environments, truth
-from benchmarks.monitoring.aims import OURS, Figures, Judged
+from benchmarks.monitoring.aims import OURS, Figures, Judged, percent
 from benchmarks.serving import report as serving
 from benchmarks.serving.aims import Verdict
 
@@ -69,8 +69,8 @@ def _judged(figures: Figures) -> str:
     lines += [
         head.format(
             one.case, one.rows, one.tool, one.windows,
-            "-" if one.case == truth.UNCHANGED.name else _percent(one.found, one.windows),
-            _percent(one.alarms, one.windows), _features(one),
+            "-" if one.case == truth.UNCHANGED.name else percent(one.found, one.windows),
+            percent(one.alarms, one.windows), _features(one),
         )
         for one in ordered
     ]  # fmt: skip
@@ -107,7 +107,3 @@ def _estimates(figures: Figures) -> str:
         f"of accuracy {one.accuracy_error:.4f}; {1000 * one.seconds:.0f} ms"
         for one in figures.estimates
     )
-
-
-def _percent(count: int, total: int) -> str:
-    return f"{100 * count / total:.1f} %"

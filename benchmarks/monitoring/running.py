@@ -197,7 +197,7 @@ class Bench:
         return self._ask(name, "find", {"asked": asked})
 
     def _compare(self, name: str, answer: Any, digests: dict[tuple[str, int, int], int]) -> None:
-        """It keeps what a peer said of the same windows. Raises: PeerFailed where they are others."""
+        """It keeps what a peer said. Raises: PeerFailed where it drew other windows."""
         for (case, rows), found in zip(_cases(), (answer or {}).get("answers", []), strict=False):
             if found["digest"] != digests[case.name, rows, self._windows(name, case, rows)]:
                 raise PeerFailed(f"{name} drew other windows of {case.name}")

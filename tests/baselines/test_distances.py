@@ -11,6 +11,7 @@ from scipy.special import chdtrc
 from apps.baselines.distances import (
     chi2_p,
     compare,
+    doubts,
     js_star,
     ks,
     missing_shares,
@@ -132,21 +133,34 @@ def _bits(p: list[int], q: list[int]) -> float:
 
 
 def test_categories_that_have_bins_since_they_came_often_are_in_doubt() -> None:
-    # The same counts, of two categories with a bin each, and of two chosen from three.
-    chosen = Column("in.word", Role.INPUT, Kind.CATEGORICAL, values=("a", "b"), known=bytes(8))
+    # The same counts, of two categories with a bin each, and of two chosen from ten thousand.
+    known = bytes(8 * 9_998)
+    chosen = Column("in.word", Role.INPUT, Kind.CATEGORICAL, values=("a", "b"), known=known)
     p, q = np.array([500, 400, 100, 0, *[0] * 6]), np.array([430, 430, 140, 0, *[0] * 6])
     [plain] = compare(Layout((replace(WORDS, singles=0.0),)), p, q)
     [found] = compare(Layout((chosen,)), p, q)
     again = compare(Layout((chosen,)), p, q, is_fitted=False)
-    assert [one.doubt for one in (plain, found, *again)] == [1.0, 5.0, 1.0]
-    # JS2 without what chance adds, which is (5/n + 1/m) instead of (1/n + 1/m)
+    assert [one.doubt for one in (plain, found, *again)] == [1.0, 6.0, 1.0]
+    # JS2 without what chance adds, which is (6/n + 1/m) instead of (1/n + 1/m)
     bits, ln2 = _bits([500, 400, 100], [430, 430, 140]), log(2)
     assert plain.js == pytest.approx(sqrt(bits - 2 * 0.002 / (8 * ln2)), abs=1e-9)
-    assert found.js == pytest.approx(sqrt(max(bits - 2 * 0.006 / (8 * ln2), 0.0)), abs=1e-9)
+    assert found.js == pytest.approx(sqrt(max(bits - 2 * 0.007 / (8 * ln2), 0.0)), abs=1e-9)
     tests = [70**2 / 930 + 30**2 / 830 + 40**2 / 240, bits * 8 * ln2 / 0.002]
     assert plain.p == pytest.approx(max(float(chdtrc(2, one)) for one in tests), rel=1e-9)
-    assert found.p == pytest.approx(max(float(chdtrc(2, one / 3)) for one in tests), rel=1e-9)
+    assert found.p == pytest.approx(max(float(chdtrc(2, one * 2 / 7)) for one in tests), rel=1e-9)
     assert again == [replace(plain, doubt=1.0)]
+
+
+@pytest.mark.parametrize(
+    ("rare", "doubt"),
+    [(0, 1.0), (11, 1.0), (251, 2.4806), (951, 4.4270), (4_951, 6.0), (None, 6.0)],
+)
+def test_the_more_categories_the_more_doubt(rare: int | None, doubt: float) -> None:
+    known = None if rare is None else bytes(8 * rare)
+    values = tuple(map(str, range(49)))
+    column = Column("in.word", Role.INPUT, Kind.CATEGORICAL, values=values, known=known)
+    assert doubts(Layout((column, NUMBERS)), is_fitted=True) == pytest.approx([doubt, 1], abs=1e-3)
+    assert doubts(Layout((column,)), is_fitted=False).tolist() == [1.0]
 
 
 @pytest.mark.parametrize("kinds", [80, 1_000, 5_000])
@@ -192,7 +206,7 @@ def test_blocks_further_apart_than_any_time_are_sorted_by_something() -> None:
     natural = {"in.a": calm, "in.b": {**calm, "js": 0.2}, "in.c": {**calm, "missing": 0.9}}
     assert sorted_by(natural) == ["in.c", "in.b"]
     assert sorted_by({"in.a": calm}) == []
-    assert without_order(natural) == dict.fromkeys(natural, {"unseen": 0.01})
+    assert without_order(natural) == {name: {"unseen": 0.01} for name in natural}
 
 
 def test_small_blocks_are_put_together_until_they_say_more_than_chance() -> None:

@@ -16,10 +16,8 @@ from apps.baselines.layout import (
     Layout,
     Role,
     fit,
-    pack32,
     pack64,
     score_bins,
-    unpack32,
     unpack64,
 )  # fmt: skip
 from apps.baselines.meaning import Form, Meaning, Task
@@ -119,6 +117,23 @@ def test_only_rows_answered_have_values_and_refused_ones_tell_why() -> None:
         wrong=[None, None, ["x", "other"], None, None, None, None],
     )
     assert counted(NUMBERS, table) == ([0, 1, 0, 0], {"absent": 2, "wrong": 1, "missing": 1})
+
+
+def test_a_redacted_value_is_counted_as_nothing() -> None:
+    lists = pa.list_(pa.string())
+    told = pa.array([["in.x"], None, ["in.x", "out.0"], ["in.y"], None], lists)
+    wrong = pa.array([None, None, None, None, ["x"]], lists)
+    table = rows([None, 1.5, None, None, None], redacted=told, wrong=wrong)
+    assert counted(NUMBERS, table) == ([0, 1, 0, 0], {"missing": 1, "wrong": 1})
+
+
+def test_a_score_of_redacted_outputs_is_not_missing() -> None:
+    told = pa.array([["out.0"], None, None], pa.list_(pa.string()))
+    table = pa.table({"out.0": [None, None, 0.25], "redacted": told})
+    score = Column(SCORE, Role.OUTPUT, Kind.SCORE)
+    [counts] = Layout((score,), BINARY).count(table).tolist()
+    assert counts[score.bins :] == [1, 0, 0, 0, 0, 0]
+    assert sum(counts) == 2
 
 
 def test_a_column_that_no_request_had_is_absent_in_all_that_could_be_read() -> None:
@@ -272,10 +287,9 @@ def test_without_outputs_a_score_is_absent() -> None:
 
 def test_counts_are_packed() -> None:
     counts = np.array([0, 1, 2**32 + 5], dtype=np.int64)
-    assert pack32(counts) == bytes.fromhex("00000000 01000000 ffffffff")
-    assert unpack32(memoryview(pack32(counts))).tolist() == [0, 1, 2**32 - 1]
+    assert pack64(counts).hex() == "000000000000000001000000000000000500000001000000"
     assert unpack64(pack64(counts)).tolist() == [0, 1, 2**32 + 5]
-    assert unpack32(b"").tolist() == []
+    assert unpack64(b"").tolist() == []
 
 
 NUMBER = st.none() | st.floats() | st.integers(-(2**62), 2**62).map(float)

@@ -67,7 +67,7 @@ def test_more_alarms_than_one_window_in_a_thousand_are_too_many(rows: int) -> No
     figures = good()
     figures.judged = [judged(UNCHANGED.name, rows, alarms=2)]
     verdict = the(figures, f"{rows:,} rows, nothing changed")
-    assert (verdict.seen, verdict.holds) == ("0.2 % (2 of 1000)", False)
+    assert (verdict.seen, verdict.holds) == ("0.20 % (2 of 1000)", False)
 
 
 @pytest.mark.parametrize("case", CHANGED, ids=lambda case: case.name)
@@ -127,6 +127,6 @@ def test_features_that_fired_wrongly_are_named() -> None:
         judged("shift", windows=40, found=39),
     ]
     assert [line.split() for line in report.details(figures).splitlines()[1:]] == [
-        ["unchanged", "1000", "ours", "1000", "-", "0.3", "%", "beta", "2,", "eight", "1"],
+        ["unchanged", "1000", "ours", "1000", "-", "0.30", "%", "beta", "2,", "eight", "1"],
         ["shift", "1000", "ours", "40", "97.5", "%", "0.0", "%"],
     ]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from django.db.models import Sum
 
-from apps.baselines.layout import unpack32
+from apps.baselines import packing
 from apps.monitoring import histogram, windows
 from apps.monitoring.models import Rollup, Tally
 from benchmarks.monitoring import filled, ours
@@ -52,6 +52,6 @@ def test_tallies_hold_the_shares_of_the_reference_while_they_are_kept() -> None:
     assert rows.filter(width_seconds=60).count() == MINUTES - 60
     whole = spans.counts.sum(axis=0)
     for width in (300, 3_600, 86_400):
-        found = sum(unpack32(row.counts) for row in rows.filter(width_seconds=width))
+        found = sum(packing.unpack(row.counts) for row in rows.filter(width_seconds=width))
         assert (found == whole).all()
     assert [one.name for one in judge.judged(whole) if one.is_loud] == []

@@ -370,3 +370,10 @@ def test_the_error_page_needs_no_context() -> None:
     source = (ROOT / "templates" / "500.html").read_text(encoding="utf-8")
     assert "{{" not in source
     assert set(re.findall(r"{% (\w+)", source)) == {"load", "static"}
+
+
+def test_each_component_stands_on_the_style_guide() -> None:
+    shown = (ROOT / "templates" / "core" / "styleguide.html").read_text()
+    drawn_within_others = {"icon", "state_icon", "nav_current"}
+    missing = [name for name in ui.register.tags if f"{{% {name} " not in shown]
+    assert set(missing) == drawn_within_others

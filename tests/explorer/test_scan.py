@@ -62,9 +62,13 @@ def kept(spec: Spec) -> str:
     return str(path)
 
 
-def in_sandbox(*argv: str, **options: Any) -> sandbox.Finished:
-    given = {"limits": sandbox.Limits(1 << 30).of_data(), "timeout_seconds": 60} | options
-    return sandbox.run([sys.executable, "-P", *argv], env=CODE, **given)
+def in_sandbox(*argv: str, file_bytes: int = 1 << 30) -> sandbox.Finished:
+    return sandbox.run(
+        [sys.executable, "-P", *argv],
+        env=CODE,
+        limits=sandbox.Limits(memory_bytes=1 << 30, file_bytes=file_bytes).of_data(),
+        timeout_seconds=60,
+    )
 
 
 def progress(spec: Spec) -> dict[str, Any]:
@@ -187,9 +191,7 @@ def test_a_file_that_goes_while_it_is_read_is_not_counted(
 
 
 def test_a_full_disk_is_not_a_broken_file(spec: Spec) -> None:
-    limits = sandbox.Limits(memory_bytes=1 << 30, file_bytes=1000).of_data()
-
-    done = in_sandbox("-m", "apps.explorer.scan", kept(spec), limits=limits)
+    done = in_sandbox("-m", "apps.explorer.scan", kept(spec), file_bytes=1000)
 
     assert done.returncode == scan.NO_ROOM
     assert done.output_tail.startswith("IO Error: ")

@@ -78,7 +78,7 @@ def test_it_answers_charts_summary_and_log(cast: Cast, served: Endpoint, client:
     assert (rows[stable.pk]["requests"], rows[stable.pk]["error_rate"]) == (2, 0.5)
     assert rows[stable.pk]["rate"] == 2 / 60
     assert rows[candidate.pk]["p99_ms"] == pytest.approx(3.0, rel=0.011)
-    assert (summary["dropped"], summary["set_aside"]) == (4, 0)
+    assert (summary["dropped"], summary["set_aside"], summary["left_out"]) == (4, 0, 0)
     status, summary = get("telemetry/summary", **window, origin="server")
     assert {row["version"]: row["requests"] for row in summary["revisions"]} == {1: 1}
     status, summary = get("telemetry/summary", **window, origin="shadow")

@@ -1,6 +1,9 @@
 """The rule of drift on exact counts, and how often it errs on draws from known shares."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from fractions import Fraction
+from math import comb
 from statistics import NormalDist
 from typing import Any
 
@@ -143,6 +146,66 @@ def test_a_reference_of_few_rows_says_nothing_of_a_window_before() -> None:
     before, window = counts(NUMBERS, [400, 0]), counts(NUMBERS, [990, 0], wrong=10)
     found = one(NUMBERS, before, window, {}, is_fitted=False)
     assert (found.state, found.wrong.state) == (State.NOT_ENOUGH_DATA, State.NOT_ENOUGH_DATA)
+
+
+@pytest.mark.parametrize(("is_fitted", "before"), [(True, 0), (True, 200), (False, 200)])
+def test_a_column_of_which_the_window_has_no_rows_says_nothing(
+    is_fitted: bool, before: int
+) -> None:
+    """Its values were redacted: neither it nor any share of it has drifted, and it weighs on no
+    other."""
+    layout = Layout((NUMBERS, WORDS))
+    reference = np.concatenate(
+        [counts(NUMBERS, [5000, 5000]), counts(WORDS, [9000, 700, 300], missing=before, wrong=0)]
+    )
+    seen = counts(NUMBERS, [300, 700])
+    window = np.concatenate([seen, counts(WORDS, [0, 0, 0])])
+    first, second = judge(layout, reference, window, {}, {}, is_fitted=is_fitted)
+    assert (second.name, second.state, second.is_loud) == (
+        "in.word", State.NOT_ENOUGH_DATA, False,
+    )  # fmt: skip
+    assert (second.rows, second.values, second.js, second.smallest) == (0, 0, None, None)
+    assert {share.window for share in second.shares} == {None}
+    assert {share.state for share in second.shares} <= {State.QUIET, State.NOT_ENOUGH_DATA}
+    assert first == one(NUMBERS, reference[:8], seen, {}, is_fitted=is_fitted)
+
+
+@pytest.mark.parametrize(
+    ("x", "m", "y", "n"),
+    [
+        (141, 1_000, 10_000, 100_000),
+        (59, 1_000, 10_000, 100_000),
+        (55, 500, 25, 500),
+        (4, 500, 25, 500),
+        (0, 1_000, 150, 5_000),
+        (1_000, 1_000, 4_000, 5_000),
+        (174, 10_000, 50, 5_000),
+        (5, 100, 5, 100),
+    ],
+)
+def test_chance_is_a_close_bound_of_fishers_exact_test(x: int, m: int, y: int, n: int) -> None:
+    rows = [np.array([float(each)]) for each in (x, m, y, n)]
+    likely = [
+        comb(m, many) * comb(n, x + y - many)
+        for many in range(max(x + y - n, 0), min(m, x + y) + 1)
+    ]
+    at = x - max(x + y - n, 0)
+    tail = Fraction(min(sum(likely[at:]), sum(likely[: at + 1])), sum(likely))
+    exact = min(2 * float(tail), 1.0)
+    assert exact * (1 - 1e-6) <= drift.chance(*rows)[0] <= min(1.1 * exact, 1.0)
+
+
+def test_shares_share_one_level_among_all_of_them() -> None:
+    """150 of 1,000 against a tenth are by chance 0.0000034; a share of 180 has 0.0000028."""
+    layout = Layout(tuple(replace(NUMBERS, name=f"in.x{at}") for at in range(30)))
+    calm = counts(NUMBERS, [9000, 0], missing=1000)
+    reference = np.tile(calm, 30)
+    for missing, state in ((150, State.QUIET), (151, State.DRIFTED)):
+        odd = counts(NUMBERS, [1000 - missing, 0], missing=missing)
+        window = np.concatenate([odd, np.tile(calm // 10, 29)])
+        found = {each.name: each for each in judge(layout, reference, window, {}, {})}
+        assert found["in.x0"].missing.state is state
+        assert not any(each.is_loud for name, each in found.items() if name != "in.x0")
 
 
 def test_what_drifted_stands_first_and_then_what_matters() -> None:

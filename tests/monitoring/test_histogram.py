@@ -12,7 +12,6 @@ LATENCIES = st.lists(st.integers(10, 99_999_999), min_size=1, max_size=300)
 
 def test_it_has_806_bins_between_two_open_ends() -> None:
     assert histogram.BINS == 808
-    assert len(histogram.pack(histogram.empty())) == 3232
 
 
 @pytest.mark.parametrize(
@@ -51,16 +50,64 @@ def test_packed_counts_come_back(latencies: list[int]) -> None:
     assert histogram.unpack(histogram.pack(counts)).tolist() == counts.tolist()
 
 
-def test_packing_is_little_endian_uint32_and_saturates() -> None:
+@pytest.mark.parametrize(
+    ("occupied", "packed"),
+    [
+        ({}, ""),
+        ({0: 1}, "0000 01 01"),
+        ({258: 7, 260: 255}, "0201 01 07 00 ff"),
+        ({258: 7, 260: 256}, "0201 02 0700 0000 0001"),
+        ({0: 1, 1: 65_536}, "0000 04 01000000 00000100"),
+        ({0: 1, 1: 1 << 40}, "0000 04 01000000 ffffffff"),  # full is nearer than zero
+        ({807: 3}, "2703 01 03"),
+    ],
+)
+def test_it_packs_from_the_first_to_the_last_occupied_bin(
+    occupied: dict[int, int], packed: str
+) -> None:
     counts = histogram.empty()
-    counts[0], counts[1] = 1, 1 << 40
-    assert histogram.pack(counts)[:8] == b"\x01\x00\x00\x00\xff\xff\xff\xff"
+    counts[list(occupied)] = list(occupied.values())
+    assert histogram.pack(counts) == bytes.fromhex(packed)
+    assert (histogram.unpack(bytes.fromhex(packed)) == np.minimum(counts, 2**32 - 1)).all()
 
 
-def test_bytes_of_another_shape_are_refused() -> None:
-    assert histogram.unpack(b"").sum() == 0
-    with pytest.raises(ValueError, match="808 bins, not 2"):
-        histogram.unpack(bytes(8))
+@pytest.mark.parametrize(
+    ("packed", "words"),
+    [
+        ("28030101", "808 bins, not 809"),
+        ("2703010101", "808 bins, not 809"),
+        ("00", "no counts"),
+        ("0000", "no counts"),
+        ("00000301", "1, 2 or 4 bytes"),
+        ("00000201", "multiple"),
+    ],
+)
+def test_bytes_of_another_shape_are_refused(packed: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        histogram.unpack(bytes.fromhex(packed))
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), LATENCIES), max_size=8))
+def test_rows_are_gathered_at_the_places_they_name(rows: list[tuple[int, list[int]]]) -> None:
+    packed = [(place, histogram.pack(histogram.from_us(some))) for place, some in rows]
+    found = histogram.gathered([*packed, (3, b"")], 4)
+    for place in range(4):
+        whole = [one for at, some in rows if at == place for one in some]
+        assert found[place].tolist() == histogram.from_us(whole).tolist()
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 200_000_000), max_size=40), max_size=6),
+    st.lists(st.sampled_from([0.0, 0.07, 0.5, 0.95, 0.99, 0.999, 1.0]), max_size=4),
+)
+def test_quantiles_of_many_rows_are_those_of_each(
+    rows: list[list[int]], shares: list[float]
+) -> None:
+    matrix = np.array([histogram.from_us(row) for row in rows]).reshape(-1, histogram.BINS)
+    found = histogram.quantiles(matrix, shares)
+    assert found.shape == (len(rows), len(shares))
+    expected = [[histogram.quantile(row, share) for share in shares] for row in matrix]
+    assert [[None if x != x else x for x in row] for row in found.tolist()] == expected
 
 
 def test_the_rank_is_not_lost_to_rounding() -> None:

@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from django.db import OperationalError, connection
@@ -359,3 +360,25 @@ def test_a_row_says_how_likely_it_was_to_be_kept(
     assert (table["id"].to_pylist(), table["share"].to_pylist()) == (["x", "y"], [0.25, 1.0])
     assert [row["share"] for row in in_spool] == [0.25]
     assert selectors.find_request(endpoint, "x", since) == in_spool
+
+
+def test_only_columns_that_repeat_have_a_dictionary(tmp_path: Path) -> None:
+    size = 2 * parquet.LOOKED_AT
+    lists = pa.array([["x"]] * size, pa.list_(pa.string()))
+    table = pa.table(
+        {
+            "number": [float(n) for n in range(size)],
+            "few": [float(n % 3) for n in range(size)],
+            "word": ["UA", "B6"] * (size // 2),
+            "id": [f"r-{n}" for n in range(size)],
+            "absent": lists,
+            "nothing": pa.nulls(size, pa.string()),
+        }
+    )
+    path = parquet.write(table, tmp_path)
+    group = pq.ParquetFile(path).metadata.row_group(0)
+    columns = [group.column(place) for place in range(group.num_columns)]
+    assert {c.path_in_schema for c in columns if c.has_dictionary_page} == {
+        "few", "word", "absent.list.element", "nothing",
+    }  # fmt: skip
+    assert pq.ParquetFile(path).read().equals(table)

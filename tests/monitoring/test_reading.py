@@ -14,6 +14,7 @@ from apps.monitoring.models import LogFile, RowFile
 from apps.monitoring.services import reading
 from apps.serving.models import Endpoint
 from tests.monitoring.making import START_US, dated, record, segment, spans
+from tests.monitoring.test_retention import keep
 
 pytestmark = pytest.mark.django_db
 
@@ -76,3 +77,13 @@ def test_other_processes_read_what_waits(
         works.close(wait=True)
     assert [row.requests for row in spans()] == [7]
     assert (LogFile.objects.get().rows, RowFile.objects.get().rows) == (7, 7)
+
+
+def test_a_policy_that_changed_is_asked_anew(endpoint: Endpoint, now: datetime) -> None:
+    pk = endpoint.revisions.all()[0].pk
+    reader = reading.Reader()
+    assert reader._about(pk).redacted == ()
+    keep(endpoint, now, redact="[distance]")
+    assert reader._about(pk).redacted == ()
+    reader.rest()
+    assert reader._about(pk).redacted == ("distance",)

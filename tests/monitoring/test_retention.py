@@ -28,7 +28,7 @@ DAY = timedelta(days=1)
 pytestmark = pytest.mark.django_db
 
 
-def keep(endpoint: Endpoint, now: datetime, **capture: float) -> None:
+def keep(endpoint: Endpoint, now: datetime, **capture: float | str) -> None:
     """It puts a policy in force."""
     words = ", ".join(f"{name}: {value}" for name, value in capture.items())
     text = f"version: 1\nenvironments:\n  production:\n    serving: {{capture: {{{words}}}}}\n"

@@ -33,7 +33,7 @@ X = {"inputs": [{"name": "x", "type": "double"}]}
 def rows(*records: dict[str, Any], signature: dict[str, Any] | None = None) -> pa.Table:
     """The rows of records; they are the same where patterns of earlier ones read them."""
     known = shapes.plan(signature or {})
-    made = extract.joined([extract.table(_requests(*records), known)])
+    made = extract.joined([extract.rows_of(_requests(*records), known).table])
     lines = list(map(written, records))
     for patterns in (None, Patterns(known)):
         for _ in range(2):  # the second time by what the first has taught
@@ -41,7 +41,7 @@ def rows(*records: dict[str, Any], signature: dict[str, Any] | None = None) -> p
             for one in lines:
                 segments._take(one, read, START_US, True, patterns)
             assert (read.torn, read.rows) == (0, len(records))
-            assert extract.joined([extract.table(_of(read), known)]).equals(made)
+            assert extract.joined([extract.rows_of(_of(read), known).table]).equals(made)
     return made
 
 
@@ -89,7 +89,7 @@ def test_a_row_has_what_its_request_has() -> None:
     assert first | {"at": None} == {
         "id": "a", "row": 0, "at": None, "revision": 7, "version": 3, "status": 200,
         "latency_us": 9, "shadow": True, "share": 0.5, "caller": "me",
-        "absent": None, "wrong": None, "extra": None, "in.x": 1.5,
+        "absent": None, "wrong": None, "extra": None, "redacted": None, "in.x": 1.5,
     }  # fmt: skip
     assert (second["id"], second["row"], second["in.x"]) == ("a", 1, 2.0)
     assert made["at"].cast(pa.int64()).to_pylist() == [START_US, START_US]
@@ -261,8 +261,8 @@ def test_without_a_signature_the_values_tell_the_types() -> None:
 
 
 def test_rows_of_parts_that_differ_are_put_together() -> None:
-    one = extract.table(_requests(split(["a", "b"], [1, 2])), shapes.plan({}))
-    two = extract.table(_requests(split(["a", "c"], ["x", None])), shapes.plan({}))
+    one = extract.rows_of(_requests(split(["a", "b"], [1, 2])), shapes.plan({})).table
+    two = extract.rows_of(_requests(split(["a", "c"], ["x", None])), shapes.plan({})).table
     made = extract.joined([one, two])
     assert column(made, "in.a") == ["1", "x"]
     assert column(made, "in.b") == [2.0, None]
@@ -276,6 +276,56 @@ def test_redacted_values_are_nothing_and_not_wrong() -> None:
     assert column(made, "in.x") == [None, 1.5]
     assert column(made, "in.carrier") == [None, "UA"]
     assert column(made, "wrong") == [None, None]
+    assert column(made, "redacted") == [["in.x", "in.carrier"], None]
+
+
+def test_nulls_that_stand_for_what_a_policy_hides_are_redacted() -> None:
+    signature = SIGNATURE | {"outputs": [{"name": "a"}, {"name": "b"}]}
+    known = shapes.plan(signature, ["x", "b"])
+    sent = [
+        v2(tensor("x", [2], [None, None]), tensor("n", [2], [None, 1]),
+           outputs=[tensor("a", [2], [0.5, None]), tensor("b", [2], [None, None])]),
+        v2(tensor("n", [1], [1])),
+        v2(),
+    ]  # fmt: skip
+    made = extract.rows_of(_requests(*sent), known).table
+    assert column(made, "redacted") == [["in.x", "out.1"]] * 2 + [["out.1"], None]
+    assert column(made, "absent")[2] == ["carrier", "late", "x"]
+
+
+def test_a_policy_hides_the_columns_of_a_tensor() -> None:
+    signature = {
+        "inputs": [
+            {"name": "a", "type": "tensor", "tensor-spec": {"dtype": "int64", "shape": [-1]}},
+            {"name": "b", "type": "tensor", "tensor-spec": {"dtype": "float64", "shape": [-1, 2]}},
+        ]
+    }
+    assert shapes.plan(signature, ["b"]).hidden == {"in.b.0", "in.b.1"}
+    assert shapes.plan({}, ["b"]).hidden == {"in.b"}
+
+
+LARGE = [
+    asked("mlflow", {"dataframe_split": {"columns": ["x"], "data": [[n] for n in range(25)]}},
+          {"predictions": list(range(25))}),
+    asked("mlflow", {"inputs": {"x": list(range(25))}}, {"predictions": [[n] for n in range(25)]}),
+    v2(tensor("input", [25, 1], list(range(25))), outputs=[tensor("p", [25], list(range(25)))]),
+    asked("v1", {"instances": list(range(25))}, {"predictions": list(range(25))}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("large", LARGE, ids=range(len(LARGE)))
+def test_of_a_large_request_rows_are_kept_that_are_spread_evenly(
+    large: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extract, "MOST_ROWS", 10)
+    small = split(["x"], *([n] for n in range(10)), response={"predictions": list(range(10))})
+    found = extract.rows_of(_requests(small, large, small), shapes.plan(X))
+    assert found.left_out == 15
+    kept = [0, 2, 5, 7, 10, 12, 15, 17, 20, 22]
+    assert column(found.table, "row") == [*range(10), *kept, *range(10)]
+    assert column(found.table, "in.x") == [*range(10), *kept, *range(10)]
+    assert column(found.table, "out.0") == [*range(10), *kept, *range(10)]
+    assert column(found.table, "share") == [1.0] * 30
 
 
 def test_words_for_numbers_that_are_none_are_of_the_wrong_type() -> None:

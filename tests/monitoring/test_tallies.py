@@ -15,7 +15,8 @@ import pytest
 from django.db import IntegrityError, connection
 
 from apps.audit.models import Event
-from apps.baselines.layout import Layout, Role, fit, pack64, unpack32
+from apps.baselines import packing
+from apps.baselines.layout import Layout, Role, fit, pack64
 from apps.baselines.models import Baseline
 from apps.baselines.selectors import shape
 from apps.core.errors import Refused
@@ -106,7 +107,7 @@ def test_a_span_holds_what_its_rows_were(endpoint: Endpoint) -> None:
     bins = histogram.unpack(first.latency_bins)
     assert bins.tolist() == histogram.from_us([1000, 1000, 2000, 1500]).tolist()
     layout = shape(made).layout
-    counts = unpack32(first.counts)
+    counts = packing.unpack(first.counts)
     start, stop = layout.slices["in.x"]
     assert counts[start:stop].sum() == 2
     assert counts[stop] == 1  # missing
@@ -138,11 +139,13 @@ def expected(var: Path, lens: tuple[Layout, list[dict[str, Any]] | None], revisi
 
 def whole(made: Baseline, width: int, part: Slice | None = None) -> Any:
     found = Tally.objects.filter(baseline=made, slice=part, width_seconds=width)
-    counts = [unpack32(row.counts) for row in found]
+    counts = [packing.unpack(row.counts) for row in found]
     return sum(row.rows for row in found), (np.sum(counts, axis=0)).tolist()
 
 
-def test_tiers_and_slices_are_the_files(endpoint: Endpoint, var: Path) -> None:
+def test_tiers_and_slices_are_the_files(
+    endpoint: Endpoint, var: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = baseline(endpoint)
     pk = endpoint.revisions.get(number=1).pk
     actor = UserFactory.create()
@@ -159,13 +162,20 @@ def test_tiers_and_slices_are_the_files(endpoint: Endpoint, var: Path) -> None:
     assert sum(row.requests for row in Tally.objects.filter(slice=part, width_seconds=60)) == 300
     seen = selectors.window(endpoint, made, AT, AT + DAY, now=AT)
     assert (seen.rows, seen.counts.tolist()) == whole(made, 86_400)
-    assert (seen.requests, int(seen.latency_bins.sum())) == (300.0, 300)
+    assert seen.requests == 300.0
+    day = Tally.objects.get(slice=None, width_seconds=86_400, at=AT)
+    assert int(histogram.unpack(day.latency_bins).sum()) == day.requests
     assert (seen.first_at, seen.last_at) == (AT, AT + DAY)
     small = selectors.window(endpoint, made, AT, AT + DAY, slice=part, now=AT)
     assert (small.rows, small.counts.tolist()) == whole(made, 60, part)
     starts, counts, rows = selectors.series(endpoint, made, AT, AT + 62 * MINUTE, 300, now=AT)
     assert starts == [AT + n * 5 * MINUTE for n in range(13)]
     assert (int(rows.sum()), counts.sum(axis=0).tolist()) == whole(made, 3_600)
+    monkeypatch.setattr(selectors, "AT_ONCE", 5)  # three portions, the last of three spans
+    parts = selectors.series(endpoint, made, AT, AT + 62 * MINUTE, 300, now=AT)
+    assert (parts[0], parts[1].tolist(), parts[2].tolist()) == (
+        starts, counts.tolist(), rows.tolist(),
+    )  # fmt: skip
     nothing = selectors.window(endpoint, made, AT, AT + DAY, revisions=[], now=AT)
     assert (nothing.rows, int(nothing.counts.sum()), nothing.first_at) == (0, 0, None)
     slices.retire(part=part, actor=actor, now=AT)

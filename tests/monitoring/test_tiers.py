@@ -115,7 +115,3 @@ def test_quantiles_of_many_are_those_of_each() -> None:
     expected = [[histogram.quantile(row, share) for share in shares] for row in matrix]
     assert all(value != value for value in found[0])
     assert found[1:] == expected[1:]
-    packed = [b"", *(histogram.pack(row) for row in matrix[1:])]
-    assert histogram.unpack_many(packed).tolist() == matrix.tolist()
-    with pytest.raises(ValueError, match="bins"):
-        histogram.unpack_many([b"1234"])

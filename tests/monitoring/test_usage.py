@@ -1,10 +1,12 @@
 """What replicas use: counted once each look, whatever restarts, and read in every tier."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
 
 from apps.builds.models import Build
 from apps.core import live
@@ -198,6 +200,28 @@ def test_cut_off_before_it_commits_nothing_is_lost_or_twice(revision: Revision) 
     services.count()
     [span] = spans()
     assert (span.processor_seconds, span.measured_seconds, span.memory_looks) == (3.0, 10.0, 2)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_at_once_count_a_look_once(revision: Revision) -> None:
+    """Also the first one, of which there is no row yet that could be locked."""
+    both = threading.Barrier(2)
+
+    def counts() -> None:
+        try:
+            both.wait(30)
+            services.count()
+        finally:
+            connection.close()
+
+    for at in (0, 10, 20):
+        seen(revision, at, processor_seconds=float(at), memory_mb=100)
+        with ThreadPoolExecutor(2) as pool:
+            for done in [pool.submit(counts) for _ in range(2)]:
+                done.result()
+    [span] = spans()
+    assert (span.memory_looks, span.memory_mb_sum) == (3, 300)
+    assert (span.processor_seconds, span.measured_seconds) == (20.0, 20.0)
 
 
 def test_a_replica_that_is_gone_leaves_its_history_and_no_more(revision: Revision) -> None:

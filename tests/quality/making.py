@@ -48,7 +48,12 @@ def row_file(
         "wrong": [None] * n,
         "extra": [None] * n,
     } | fixed
-    table = pa.table({field.name: pa.array(values[field.name], field.type) for field in rows.FIXED})
+    table = pa.table(
+        {
+            field.name: pa.array(values.get(field.name, [None] * n), field.type)
+            for field in rows.FIXED
+        }
+    )
     for name, column in columns.items():
         table = table.append_column(name, pa.array(column))
     folder = places.rows()

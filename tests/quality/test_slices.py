@@ -323,9 +323,9 @@ def test_the_page_shows_which_slices_are_counting(cast: Cast, early: Slice, clie
     late = part(early.endpoint, "late")
     client.force_login(cast.viewer)
     url = "/endpoints/production/flights/quality"
-    text = client.get(url, {"window": "1y", "slice": late.pk}).content.decode()
+    text = client.get(url, {"window": "1y", "slice": str(late.pk)}).content.decode()
 
     assert "late has yet to count labels that came before it was made" in text
     assert text.count("still counting") == 1
-    early_text = client.get(url, {"window": "1y", "slice": early.pk}).content.decode()
+    early_text = client.get(url, {"window": "1y", "slice": str(early.pk)}).content.decode()
     assert "has yet to count" not in early_text

@@ -21,7 +21,7 @@ from tests.people import Cast
 from tests.quality import making
 from tests.quality.making import SCORE, START
 
-ROWS = 600
+ROWS = 200
 WORKER = """
 import django
 django.setup()
@@ -70,7 +70,7 @@ def test_killed_again_and_again_it_counts_each_label_once(
     cast: Cast, revision: Revision, var: Path
 ) -> None:
     making.baseline(revision.version, SCORE)
-    condition = [{"column": "in.distance", "op": "ge", "value": 100}]
+    condition = [{"column": "in.distance", "op": "ge", "value": 50}]
     early = Slice.objects.create(
         endpoint=revision.endpoint, name="early", condition=condition, created_at=START
     )
@@ -85,7 +85,7 @@ def test_killed_again_and_again_it_counts_each_label_once(
     )
     process = start(var)
     try:
-        for row in (500, 380, 200):
+        for row in (150, 80):
             until_it_is_at(row, late, var)
             process.send_signal(signal.SIGKILL)
             assert process.wait(10) == -signal.SIGKILL
@@ -98,5 +98,5 @@ def test_killed_again_and_again_it_counts_each_label_once(
     joining.sweep(now=now)
 
     assert not Lookback.objects.filter(done_at=None).exists()
-    assert sum(row[2] for row in sums_of(late) if row[0] == 86_400) == 500  # type: ignore[misc]
+    assert sum(row[2] for row in sums_of(late) if row[0] == 86_400) == 150  # type: ignore[misc]
     assert sums_of(late) == sums_of(early)

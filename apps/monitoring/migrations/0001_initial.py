@@ -90,6 +90,7 @@ class Migration(migrations.Migration):
                 ('rows', models.PositiveIntegerField()),
                 ('dropped', models.PositiveIntegerField(default=0)),
                 ('torn', models.PositiveIntegerField(default=0)),
+                ('left_out', models.PositiveBigIntegerField(default=0)),
                 ('set_aside', models.CharField(blank=True, max_length=300)),
                 ('counted_at', models.DateTimeField()),
                 ('log_file', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='segments', to='monitoring.logfile')),

@@ -19,11 +19,12 @@ def rows(sql: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
     Raises: django.db.Error.
     """
     with connection.cursor() as text:  # connects, and asks first whether it still is connected
-        cursor = psycopg.Cursor(text.connection)
+        cursor: Any = psycopg.Cursor(text.connection)
     cursor.format = Format.BINARY
     # Of Django's make, so that its errors are raised and whoever counts queries sees this one.
     is_logged = connection.queries_logged
     make = connection.make_debug_cursor if is_logged else connection.make_cursor
     with make(cursor) as fetching:
         fetching.execute(sql, params)
-        return fetching.fetchall()
+        found: list[tuple[Any, ...]] = fetching.fetchall()
+        return found

@@ -21,6 +21,7 @@ class Health:
     seconds: float
     dropped: int  # records of the last day that could not be kept
     set_aside: int  # files of records of the last day that could not be read
+    left_out: int  # rows of the last day that are in the log only
     last_at: datetime | None
     usual_gap_seconds: float | None  # between two requests in the day before the last one
 
@@ -66,6 +67,7 @@ def of(
         seconds=(until - since).total_seconds(),
         dropped=requests.dropped(endpoint, now - DAY),
         set_aside=requests.set_aside(endpoint, now - DAY),
+        left_out=requests.left_out(endpoint, now - DAY),
         last_at=last_at,
         usual_gap_seconds=None if last_at is None else _gap(endpoint, last_at),
     )

@@ -142,6 +142,12 @@ def dropped(endpoint: Endpoint, since: datetime) -> int:
     return int(found.aggregate(total=Total("dropped"))["total"] or 0)
 
 
+def left_out(endpoint: Endpoint, since: datetime) -> int:
+    """It tells how many rows stand in the log only since a moment of the last day (MOST_ROWS)."""
+    found = Segment.objects.filter(revision__endpoint=endpoint, counted_at__gte=since)
+    return int(found.aggregate(total=Total("left_out"))["total"] or 0)
+
+
 def set_aside(endpoint: Endpoint, since: datetime) -> int:
     """It tells how many segments lie in spool/rejected since a moment of the last day."""
     found = Segment.objects.filter(revision__endpoint=endpoint, counted_at__gte=since)

@@ -3,7 +3,7 @@
 Their cost depends on the span of time and on the number of bins, not on the predictions.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -21,6 +21,7 @@ from apps.monitoring.selectors import binary
 from apps.serving.models import Endpoint, Revision
 
 MOST_POINTS = 2_000
+AT_ONCE = 500  # spans of one fetch
 Ints = npt.NDArray[np.int64]
 
 
@@ -89,12 +90,12 @@ def series(
     if not 1 <= points <= MOST_POINTS:
         raise ValueError(f"A series has 1 to {MOST_POINTS} points, not {points}")
     end = first + timedelta(seconds=step * points)
-    parts = [(width, first, end)]
     counts, taken = np.zeros((points, size), np.int64), np.zeros(points, np.int64)
-    for row in _rows(endpoint, baseline, parts, slice, revisions, shadow=shadow):
-        place = int((row[0] - first).total_seconds()) // step
-        counts[place] += packing.read(row[6])
-        taken[place] += row[2]
+    for part in _portions(width, first, end):
+        for row in _rows(endpoint, baseline, [part], slice, revisions, shadow=shadow):
+            place = int((row[0] - first).total_seconds()) // step
+            counts[place] += packing.read(row[6])
+            taken[place] += row[2]
     return [first + timedelta(seconds=step * place) for place in range(points)], counts, taken
 
 
@@ -113,6 +114,14 @@ cross join lateral (
 
 def _kept(now: datetime | None) -> dict[int, datetime]:
     return windows.oldest(windows.TALLIES, now or timezone.now())
+
+
+def _portions(width: int, first: datetime, end: datetime) -> Iterator[windows.Part]:
+    """It splits a span, so that not all rows of a wide layout are in memory at once."""
+    portion = timedelta(seconds=width * AT_ONCE)
+    while first < end:
+        yield width, first, min(first + portion, end)
+        first += portion
 
 
 def _rows(

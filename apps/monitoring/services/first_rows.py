@@ -19,7 +19,8 @@ from apps.registry.models import Version
 log = logging.getLogger(__name__)
 LEAST_ROWS = 1_000
 MOST_ROWS = 50_000
-COUNTED = ("row", "at", "status", "absent", "wrong")  # what the layout needs beside the values
+# What the layout needs beside the values.
+COUNTED = ("row", "at", "status", "absent", "wrong", "redacted")
 
 
 def sweep(*, now: datetime) -> None:

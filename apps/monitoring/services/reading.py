@@ -17,6 +17,7 @@ from apps.monitoring import contents, segments
 from apps.monitoring.contents import About, Contents
 from apps.monitoring.services.segments import Found
 from apps.serving.models import Revision
+from apps.serving.selectors import serving_part
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +76,8 @@ class Reader:
         return contents.read(one.path, self._about(one.revision))
 
     def rest(self) -> None:
-        """It ends processes that had nothing to do for a while."""
+        """It ends processes that had nothing to do for a while, and asks for policies anew."""
+        self._abouts.clear()
         if self._pool is not None and self._clock() - self._used_at >= POOL_IDLE_SECONDS:
             self.close()
 
@@ -105,14 +107,14 @@ class Reader:
 
     def _about(self, revision: int) -> About:
         if revision not in self._abouts:
-            row = (
-                Revision.objects.filter(pk=revision)
-                .values_list("version__number", "build__signature")
-                .first()
-            )
+            rows = Revision.objects.select_related("version", "build", "endpoint__environment")
+            row = rows.filter(pk=revision).first()
             if row is None:
                 return About(revision)
-            self._abouts[revision] = About(revision, row[0], row[1])
+            redacted = tuple(serving_part(row.endpoint).capture.redact)
+            self._abouts[revision] = About(
+                revision, row.version.number, row.build.signature, redacted
+            )
         return self._abouts[revision]
 
     def _started(self) -> ProcessPoolExecutor:

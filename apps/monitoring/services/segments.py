@@ -159,6 +159,7 @@ class _Counts:
     rows: int
     dropped: int
     torn: int
+    left_out: int
     answers: Answers
 
 
@@ -181,14 +182,14 @@ def _counts(one: Found, read: Read | None) -> _Counts:
     if read is not None:
         try:
             whole = read(one)
-            return _Counts(whole.rows, whole.dropped, whole.torn, whole.answers)
+            return _Counts(whole.rows, whole.dropped, whole.torn, whole.left_out, whole.answers)
         except Exception as error:
             if isinstance(error, segments.Unreadable) or not is_its_own(error):
                 raise
             # The sums need less of it, and whoever writes the log will say what is wrong.
             log.exception("Segment %s could not be read whole", one.name)
     segment = segments.read(one.path)
-    return _Counts(segment.rows, segment.dropped, segment.torn, segment.answers())
+    return _Counts(segment.rows, segment.dropped, segment.torn, 0, segment.answers())
 
 
 @transaction.atomic
@@ -205,6 +206,7 @@ def _commit(held: Mapping[Found, _Counts], now: datetime) -> list[Found]:
             rows=segment.rows,
             dropped=segment.dropped,
             torn=segment.torn,
+            left_out=segment.left_out,
             counted_at=now,
         )
         for one, segment in new.items()

@@ -33,7 +33,9 @@ log = logging.getLogger(__name__)
 
 AT_ONCE = 8  # files times lenses: canaries' counts wait meanwhile
 SLOTS_AT_ONCE = 8_000_000  # of 8 bytes: a day's minutes of a wide layout would be gigabytes
-FIXED = ("row", "at", "status", "latency_us", "shadow", "share", "caller", "absent", "wrong")
+FIXED = (
+    "row", "at", "status", "latency_us", "shadow", "share", "caller", "absent", "wrong", "redacted",
+)  # fmt: skip
 FINEST_US = min(windows.TALLIES) * 1_000_000
 
 Ints = npt.NDArray[np.int64]

@@ -192,7 +192,8 @@ def _first(looked: Looked) -> dict[str, Any]:
         note = f"A promotion of {looked.endpoint.model.name} brings one in."
         return {"headline": headline.Headline("idle", words, note)}
     sides = [one for one in (chosen.revision, chosen.beside) if one is not None]
-    lacking = next(one for one in sides if baselines.in_force(one.version) is None)
+    without = (one for one in sides if baselines.in_force(one.version) is None)
+    lacking = next(without, chosen.revision)  # one may have become ready since
     return _without_baseline(looked, lacking)
 
 

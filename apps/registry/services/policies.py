@@ -37,6 +37,7 @@ def put_policy(*, model: Model, text: str, actor: User, now: datetime) -> Policy
 
 
 def add_policy(model: Model, text: str, author: User | None, now: datetime) -> Policy:
+    """It writes the next edition. Raises: policy.PolicyRefused with every mistake."""
     document = policy.parse(text)
     Model.objects.select_for_update().get(pk=model.pk)  # two editors: one number each
     last = Policy.objects.filter(model=model).order_by("-number").first()

@@ -27,6 +27,7 @@ def take_webhook(*, delivery_id: str, name: str, number: int, now: datetime) -> 
 
 
 def keep_webhook() -> None:
+    """It asks MLflow to call when a version is registered, unless it does so already."""
     url = settings.PUBLIC_URL + reverse("mlflow-webhook")
     try:
         if mlflow_link.ensure_webhook(url, settings.MLFLOW_WEBHOOK_SECRET):

@@ -90,7 +90,7 @@ class ReplicaSight:
     reason: str = ""
     # Of its present process and all that it started, since that began; None: nobody can tell.
     processor_seconds: float | None = None
-    read_at: float = 0  # epoch seconds of the figures above
+    read_at: float = 0  # epoch seconds of the figures above; 0: no history of them is kept
 
 
 @dataclass(frozen=True)

@@ -39,10 +39,12 @@ class Place:
 
 
 def name_of(revision: int, index: int) -> str:
+    """It names a replica to the supervisor."""
     return f"r{revision}.{index}"
 
 
 def pair_of(name: str) -> tuple[int, int]:
+    """It gives (revision, index) of what `name_of` named."""
     revision, _, index = name[1:].partition(".")
     return int(revision), int(index)
 
