@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 INPUT, OUTPUT = "in.", "out."  # before the name of an input, and the place of an output
 MOST_CLASSES = 1_000
+MOST_MEASURED = 20  # classes with a figure of their own; the others are one class, "other"
 MOST_NUMBERED_CLASSES = 20  # whole numbers of more kinds than this are amounts
 SUMS_TO_ONE = 1e-3  # float32 probabilities of a thousand classes are that far off
 
@@ -90,6 +91,14 @@ class Read:
     score: Floats | None  # probability of the positive class, NaN where the row has none
     predicted: npt.NDArray[Any]  # int64 place of the class, -1 for none; or float64, NaN for none
     each: Floats | None = None  # (rows, classes): the probability of each, where the form has them
+
+
+def measured(each: Floats) -> Floats:
+    """It joins the probabilities of the classes after the first MOST_MEASURED in one column."""
+    if each.shape[1] <= MOST_MEASURED:
+        return each
+    rest = np.minimum(each[:, MOST_MEASURED:].sum(axis=1), 1.0)
+    return np.column_stack([each[:, :MOST_MEASURED], rest])
 
 
 def infer(

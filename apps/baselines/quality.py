@@ -10,9 +10,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from apps.baselines.layout import SCORE_BINS
-from apps.baselines.meaning import Form, Meaning, Read, Task, label_of
+from apps.baselines.meaning import MOST_MEASURED, Form, Meaning, Read, Task, label_of, measured
 
 LEAST_LABELS = 100
+SMALLEST = 1e-15  # a probability of 0 that came true would have an infinite loss
 
 Array = npt.NDArray[Any]
 
@@ -107,4 +108,21 @@ def _of_classes(meaning: Meaning, read: Read, labels: Array) -> dict[str, float]
         if meaning.form in (Form.PROBABILITIES, Form.SCORE):
             found["log_loss"] = sk.log_loss(true, score, labels=[False, True])
             found["brier"] = sk.brier_score_loss(true, score)
+    elif meaning.task is Task.MULTICLASS and read.each is not None:
+        found |= _of_each(measured(read.each[known]), np.minimum(labels[known], MOST_MEASURED))
     return found
+
+
+def _of_each(each: Array, true: Array) -> dict[str, float]:
+    """AUC of each class that has labels against the rest, and log-loss, as live rows get them."""
+    from sklearn import metrics as sk
+
+    seen = np.unique(true)
+    if len(seen) < 2:
+        return {}
+    areas = [sk.roc_auc_score(true == place, each[:, place]) for place in seen]
+    told = each[np.arange(len(true)), true]
+    return {
+        "roc_auc": float(np.mean(areas)),
+        "log_loss": float(-np.log(np.clip(told, SMALLEST, 1.0)).mean()),
+    }

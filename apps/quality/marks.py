@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from apps.baselines.meaning import MOST_MEASURED, measured
 from apps.quality import amounts
 from apps.quality.amounts import Values
 from apps.quality.lifecycle import Kind
@@ -19,7 +20,6 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 BINS = 50
-MOST_CLASSES = 20  # the others are one class, "other"
 CELLS = BINS * 2 * 2  # score bin x predicted x label
 SCORE_UNIT = 1e9
 LOSS_UNIT = 1e6  # the square of a loss is up to 1,200, and there may be billions of them
@@ -59,19 +59,16 @@ class Ruler:
             return [negative, self.classes[self.positive]]
         if len(self.classes) == 2 and self.positive == 0:
             return [self.classes[1], self.classes[0]]
-        kept = list(self.classes[:MOST_CLASSES])
-        return [*kept, "other"] if len(self.classes) > MOST_CLASSES else kept
+        kept = list(self.classes[:MOST_MEASURED])
+        return [*kept, "other"] if len(self.classes) > MOST_MEASURED else kept
 
     @property
     def width(self) -> int:
-        return min(len(self.classes), MOST_CLASSES + 1)
+        return min(len(self.classes), MOST_MEASURED + 1)
 
     def each(self, given: Floats | None) -> Floats | None:
         """It gives the probability of each class in `names`, of rows of those of all classes."""
-        if self.kind != Kind.PROBABILITIES or given is None or len(self.classes) <= MOST_CLASSES:
-            return given if self.kind == Kind.PROBABILITIES else None
-        rest = np.minimum(given[:, MOST_CLASSES:].sum(axis=1), 1.0)
-        return np.column_stack([given[:, :MOST_CLASSES], rest])
+        return None if given is None or self.kind != Kind.PROBABILITIES else measured(given)
 
     def as_json(self) -> dict[str, Any]:
         return {

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from apps.baselines.meaning import MOST_MEASURED
 from apps.quality.amounts import Values
-from apps.quality.marks import MOST_CLASSES, Classes, Ints, Probabilities, Scores, Sums
+from apps.quality.marks import Classes, Ints, Probabilities, Scores, Sums
 
 FEWEST = 30
 DRAWS = 300
@@ -254,8 +255,8 @@ def _macro_auc(sums: Probabilities) -> Figure:
     notes = []
     if known < classes:
         notes.append(f"of {known} of {classes} classes, the others have no label")
-    if classes > MOST_CLASSES:
-        notes.append(f"classes after the first {MOST_CLASSES} count as one")
+    if classes > MOST_MEASURED:
+        notes.append(f"classes after the first {MOST_MEASURED} count as one")
     bound, note = float(ties.mean() / 2), "; ".join(notes)
     return Figure(area, *_within_one(area, float(error)), bound=bound, note=note)
 

@@ -49,4 +49,6 @@ def test_what_pack_did_not_write_is_refused(packed: str, words: str) -> None:
 @pytest.mark.parametrize("size", [1, 3])
 def test_a_row_of_another_layout_is_refused(size: int) -> None:
     with pytest.raises(ValueError, match="has 2 counts"):
-        packing.total([packing.pack(np.ones(2, np.int64)), packing.pack(np.ones(size))], 2)
+        packing.total(
+            [packing.pack(np.ones(2, np.int64)), packing.pack(np.ones(size, np.int64))], 2
+        )
