@@ -27,7 +27,7 @@ from benchmarks.monitoring import panel
 if TYPE_CHECKING:
     from apps.serving.models import Revision
 
-PREDICTIONS = 400_000
+PREDICTIONS = 1_000_000
 FEATURES = 30
 REFERENCE_ROWS = 20_000
 MOST_SECONDS = 300
