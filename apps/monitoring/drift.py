@@ -37,6 +37,7 @@ Floats = npt.NDArray[np.float64]
 
 class State(StrEnum):
     NOT_ENOUGH_DATA = "not_enough_data"
+    REDACTED = "redacted"  # the policy keeps its values out of the log
     QUIET = "quiet"
     DRIFTED = "drifted"
     CRITICAL = "critical"

@@ -48,7 +48,9 @@ def of_columns(
         return Headline(
             "incomparable", f"No column can be compared with {reference}", "Their bins differ."
         )
-    if columns and all(one.state in ("not_enough_data", "incomparable") for one in columns):
+    if columns and all(
+        one.state in ("not_enough_data", "incomparable", "redacted") for one in columns
+    ):
         return Headline(
             "not_enough_data",
             f"Not enough data: {rows} rows in {window}, {LEAST_ROWS} needed",

@@ -220,17 +220,7 @@ class Bench:
     def _note(
         self, tool: str, case: Case, rows: int, alarms: Sequence[Sequence[str]], seconds: float
     ) -> None:
-        wrong = [[name for name in names if name != case.feature] for names in alarms]
-        judged = Judged(
-            tool,
-            case.name,
-            rows,
-            windows=len(alarms),
-            found=sum(case.feature in names for names in alarms),
-            alarms=sum(bool(names) for names in wrong),
-            by_feature=Counter(name for names in wrong for name in names),
-            seconds=seconds,
-        )
+        judged = told(tool, case, rows, alarms, seconds)
         self.figures.judged.append(judged)
         say(
             f"{case.name}, {rows} rows, {tool}: {judged.found} found and {judged.alarms} with "
@@ -283,6 +273,24 @@ def parts(bench: Bench) -> dict[str, Callable[[], None]]:
 def say(words: str) -> None:
     """It tells how far the run has come."""
     print(f"  {words}", flush=True)
+
+
+def told(
+    tool: str, case: Case, rows: int, alarms: Sequence[Sequence[str]], seconds: float
+) -> Judged:
+    """It sums up what a tool said of windows: the features that fired in each."""
+    wrong = [[name for name in names if name != case.feature] for names in alarms]
+    return Judged(
+        tool,
+        case.name,
+        rows,
+        windows=len(alarms),
+        found=sum(case.feature in names for names in alarms),
+        alarms=sum(bool(names) for names in wrong),
+        # asdict() would count the items of a Counter.
+        by_feature=dict(Counter(name for names in wrong for name in names)),
+        seconds=seconds,
+    )
 
 
 def _cases() -> list[tuple[Case, int]]:

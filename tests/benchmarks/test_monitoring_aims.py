@@ -1,10 +1,11 @@
 """What was seen is held against the aims, and what was not seen is no success."""
 
+import json
 from typing import Any
 
 import pytest
 
-from benchmarks.monitoring import carloan, report
+from benchmarks.monitoring import carloan, report, running
 from benchmarks.monitoring.aims import (
     HUNDRED_MILLION,
     MILLION,
@@ -130,3 +131,19 @@ def test_features_that_fired_wrongly_are_named() -> None:
         ["unchanged", "1000", "ours", "1000", "-", "0.30", "%", "beta", "2,", "eight", "1"],
         ["shift", "1000", "ours", "40", "97.5", "%", "0.0", "%"],
     ]
+
+
+def test_all_of_it_is_written_as_json() -> None:
+    figures = good()
+    shift = CHANGED[0]
+    figures.judged.append(
+        running.told(OURS, shift, 1_000, [[shift.feature], [shift.feature, "flat"], []], 1.0)
+    )
+
+    document = json.loads(report.document(figures, judge(figures), {"cpu": "one"}, 61.26))
+
+    assert document["took_seconds"] == 61.3
+    assert document["figures"]["judged"][-1] == {
+        "tool": OURS, "case": shift.name, "rows": 1_000, "windows": 3, "found": 2, "alarms": 1,
+        "by_feature": {"flat": 1}, "seconds": 1.0,
+    }  # fmt: skip

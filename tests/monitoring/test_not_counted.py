@@ -12,7 +12,7 @@ from apps.baselines.selectors import shape
 from apps.monitoring import extract, shown
 from apps.monitoring.drift import State, judge
 from apps.monitoring.models import RowFile
-from apps.monitoring.selectors import health, requests
+from apps.monitoring.selectors import drift, health, requests
 from apps.serving.models import Endpoint
 from tests.monitoring.making import segment
 from tests.monitoring.test_retention import keep
@@ -75,3 +75,9 @@ def test_what_a_policy_redacts_is_counted_as_nothing(endpoint: Endpoint) -> None
     assert x.state is State.NOT_ENOUGH_DATA
     assert {share.state for share in x.shares} <= {State.NOT_ENOUGH_DATA, State.QUIET}
     assert not x.is_loud
+    seen = drift.of(revision, AT, AT + MINUTE, now=AT + MINUTE)
+    assert {one.name: one.state for one in seen.columns} == {
+        "in.x": State.REDACTED,
+        "in.carrier": State.NOT_ENOUGH_DATA,
+        "out.0": State.NOT_ENOUGH_DATA,
+    }

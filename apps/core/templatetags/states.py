@@ -69,6 +69,7 @@ STATES: dict[str, State] = {
     "drifted": State("drifted", "warn", "triangle-alert"),
     "critical": State("critical", "bad", "octagon-alert"),
     "not_enough_data": State("too few rows", "idle", "circle-dashed"),
+    "redacted": State("redacted", "idle", "eye-off"),
     "incomparable": State("cannot tell", "idle", "circle-question-mark"),
     "late": State("late", "warn", "hourglass"),
     "no_baseline": State("no baseline", "warn", "circle-question-mark"),

@@ -1,17 +1,19 @@
 """How far live rows have drifted. Its cost does not depend on the number of predictions."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
 from apps.baselines import selectors as baselines
 from apps.baselines.layout import Counts
 from apps.baselines.models import Baseline
-from apps.monitoring.drift import LEAST_ROWS, ColumnDrift, judge
+from apps.monitoring import shapes
+from apps.monitoring.drift import LEAST_ROWS, ColumnDrift, State, judge
 from apps.monitoring.models import Slice
 from apps.monitoring.selectors import tallies
 from apps.serving.models import Revision
+from apps.serving.selectors import serving_part
 
 WANTED_ROWS = 1_000
 WIDEST = timedelta(days=30)
@@ -73,7 +75,20 @@ def of(
         frozen.importance,
         is_fitted=against == "baseline",
     )
+    columns = _told(revision, seen.rows, columns)
     return Drift(baseline, begin, until, seen.rows, begin < since, columns)
+
+
+def _told(revision: Revision, rows: int, columns: list[ColumnDrift]) -> list[ColumnDrift]:
+    """It tells columns that a policy hides from those of too few rows: to wait for more is vain."""
+    if not rows or all(one.rows for one in columns):
+        return columns
+    redacted = serving_part(revision.endpoint).capture.redact
+    hidden = shapes.plan(revision.build.signature, redacted).hidden if redacted else frozenset()
+    return [
+        replace(one, state=State.REDACTED) if one.name in hidden and not one.rows else one
+        for one in columns
+    ]
 
 
 @dataclass(frozen=True)
