@@ -20,12 +20,12 @@ def text(body: object) -> bytes:
 def as_it_came(written: bytes, body: object) -> bytes:
     """It gives the bytes that a body was parsed from, where whoever reads them can write it too."""
     if written.count(b"[") + written.count(b"{") <= DEEPEST:
-        return written.strip()
+        return written
     try:
         orjson.dumps(body)
     except TypeError:
         return text(body)
-    return written.strip()
+    return written
 
 
 def _beginning(body: object) -> str:

@@ -23,6 +23,10 @@ TEXT_BYTES = 64 << 10  # of a longer text only its beginning is a value here; th
 # Of values of one part, nulls included: callers that name their columns anew each time would
 # otherwise make two thousand columns of fifty thousand nulls.
 MOST_CELLS = 16_000_000
+# Inputs of one part, those that are not there included. A part is 4 MiB of bodies and has fewer;
+# 20 KB of zeros, one a row, to a model of a hundred inputs are a million. Requests beyond it have
+# one row each.
+MOST_ROOM = 4_000_000
 REDACTED = "[redacted]"  # model_server.redaction puts it in a value's place
 _LISTS = pa.list_(pa.string())
 _TOLD = ("absent", "wrong", "extra", "redacted")
@@ -61,23 +65,27 @@ class Extracted:
     """The rows of requests."""
 
     table: pa.Table  # the columns of rows.py
-    left_out: int  # rows beyond MOST_ROWS of their request
+    left_out: int  # rows of requests that were thinned
 
 
 def rows_of(requests: Requests, known: Plan) -> Extracted:
     """It gives the rows of requests, in their order. Whatever they hold, it raises nothing."""
     alike: dict[Any, list[int]] = defaultdict(list)
     found: list[_Found] = []
-    left_out = 0
+    left_out, room = 0, MOST_ROOM
     for place, (request, response) in enumerate(requests.bodies):
         protocol = requests.format[place]
         asked = request if type(request) is Shape else shapes.asked(protocol, request, known)
         answer = None
         if asked is not None and requests.status[place] < 400:
             answer = _answer(protocol, response, asked, known)
-        if asked is not None and asked.rows > MOST_ROWS:
-            left_out += asked.rows - MOST_ROWS
-            asked, answer = _thinned(asked), answer and _thinned(answer)
+        if asked is not None:
+            most = min(MOST_ROWS, max(room // _width(asked, known), 1))
+            if asked.rows > most:
+                left_out += asked.rows - most
+                asked = shapes.thinned(asked, most)
+                answer = answer and shapes.thinned(answer, most)
+            room -= asked.rows * _width(asked, known)
         found.append((asked, answer))
         alike[asked and asked.key, answer and answer.key].append(place)
     cells = _Cells(known, sum(asked.rows if asked else 1 for asked, _ in found))
@@ -86,8 +94,11 @@ def rows_of(requests: Requests, known: Plan) -> Extracted:
     return Extracted(cells.table(requests.log), left_out)
 
 
-def _thinned(shape: Shape) -> Shape:
-    return shapes.thinned(shape, MOST_ROWS)
+def _width(asked: Shape, known: Plan) -> int:
+    """How many inputs each row of it has, with those that it lacks."""
+    names = asked.key[1]
+    width = names if isinstance(names, int) else len(names)
+    return max(min(width, MOST_COLUMNS), len(known.inputs), 1)
 
 
 def _answer(protocol: str, response: Any, asked: Shape, known: Plan) -> Shape | None:

@@ -16,6 +16,7 @@ from apps.monitoring.patterns import Patterns
 from apps.monitoring.shapes import Shape
 
 _REQUEST, _RESPONSE, _ERROR = b',"request":', b',"response":', b',"error":'
+_BLANKS = b" \t\r\n"  # those of JSON
 _BODIES = frozenset({"request", "response"})
 
 
@@ -43,8 +44,8 @@ def cut(line: bytes, patterns: Patterns | None) -> Line | None:
     second = line.rfind(_RESPONSE, 0, third) if 0 < first < third else -1
     if second < first + len(_REQUEST):
         return None
-    request = line[first + len(_REQUEST) : second]
-    response = line[second + len(_RESPONSE) : third]
+    request = line[first + len(_REQUEST) : second].strip(_BLANKS)
+    response = line[second + len(_RESPONSE) : third].strip(_BLANKS)
     try:
         record = orjson.loads(line[:first] + b"}")
         last = orjson.loads(b"{" + line[third + 1 :])

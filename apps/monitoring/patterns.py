@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import takewhile
+from operator import itemgetter
 from typing import Any
 
 import orjson
@@ -29,6 +30,7 @@ DEEPEST = 16
 # What stands under these says how the values are to be read, wherever it is.
 _FIXED_KEYS = frozenset({"name", "shape", "datatype", "columns"})
 _TOKEN = re.compile(rb'\s*("(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s"{}\[\],:]+)', re.DOTALL)
+_CONTAINERS = frozenset({list, dict})
 _COMMA = re.compile(rb"\s*,\s*")
 # Between two slots: no string of JSON goes over the end of a line, so none can begin in one slot
 # and end in another.
@@ -51,6 +53,8 @@ class Pattern:
     fixed: int
     slots: int
     values: int  # one in each slot, or all in one
+    # Of more than one slot: the pieces in which they stand, in their order.
+    pieces: Callable[[list[bytes]], tuple[bytes, ...]]
     order: tuple[int, ...] | None  # the places of the values in row order, where it is not theirs
     key: tuple[str, Any]
     rows: int
@@ -66,18 +70,19 @@ class Pattern:
             pieces = body.split(self.delimiter)
             if len(pieces) != len(self.tails):
                 return None
-            found = [*filter(None, map(bytes.removesuffix, pieces, self.tails))]
-            joined = _JOINT.join(found)
-            # So many bytes are left only when each piece ended as it should.
-            if len(found) != self.slots or len(joined) != len(body) - self.fixed:
+            joined = _JOINT.join(self.pieces([*map(bytes.removesuffix, pieces, self.tails)]))
+            # So few bytes are left only when each piece ended as it should and those without a
+            # slot are empty.
+            if len(joined) != len(body) - self.fixed:
                 return None
-        if b"[" in joined or b"{" in joined:
-            return None  # in a string or not: it would have to be looked at closer
         try:
             values = orjson.loads(b"[" + joined + b"]")
         except orjson.JSONDecodeError:
             return None
         if len(values) != self.values:
+            return None
+        # A bracket may stand in a text; one that opens a list could close what was around a slot.
+        if (b"[" in joined or b"{" in joined) and not _CONTAINERS.isdisjoint(map(type, values)):
             return None
         if self.order is not None:
             values = [values[place] for place in self.order]
@@ -124,10 +129,11 @@ class Patterns:
             return None
         self._credit -= BODIES_A_LESSON
         new = learn(protocol, body, shape, self.known)
-        if new is None:
+        found = None if new is None else new.read(body)
+        if new is None or found is None:
             return None
         side[protocol] = [new, *learnt[: MOST_PATTERNS - 1]]
-        return new.read(body)
+        return found
 
 
 def learn(protocol: str, body: bytes, side: Side, known: Plan) -> Pattern | None:
@@ -160,11 +166,13 @@ def _pattern(body: bytes, cells: list["_Value"], key: tuple[str, Any], rows: int
     delimiter = before[0]
     for text in before[1:]:
         delimiter = _common_end(delimiter, text)
-    if not delimiter:
+    if not delimiter or any(delimiter in body[start:end] for start, end in slots):
         return None
     lengths = {start: end - start for start, end in slots}
-    tails, at = [], 0
-    for piece in body.split(delimiter):
+    tails, slotted, at = [], [], 0
+    for place, piece in enumerate(body.split(delimiter)):
+        if at in lengths:
+            slotted.append(place)
         tails.append(piece[lengths.pop(at, 0) :])
         at += len(piece) + len(delimiter)
     if lengths:
@@ -180,6 +188,7 @@ def _pattern(body: bytes, cells: list["_Value"], key: tuple[str, Any], rows: int
         fixed=len(body) - inside - len(_JOINT) * (len(slots) - 1),
         slots=len(slots),
         values=len(values),
+        pieces=itemgetter(*slotted) if len(slotted) > 1 else tuple,
         order=None if order == tuple(range(len(order))) else order,
         key=key,
         rows=rows,

@@ -37,6 +37,8 @@ LONGEST_US = 1 << 40  # twelve days
 # rollup row and a file of the log each; a day is far more than any clock is set by.
 FURTHEST_US = 86_400_000_000  # from the file's own time
 MOST_DROPPED = (1 << 31) - 1  # what the column holds
+ID_CHARACTERS = 500  # a server cuts ids and callers' names to 256 bytes
+LEAST_SHARE = 1e-6  # as policies have it
 # Ours and over in a moment; every other failure to open is the file's and stays.
 _PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
@@ -231,7 +233,8 @@ def _count(record: dict[str, Any], segment: Segment) -> None:
 def _keep(line: Line, segment: Segment, whole: bool) -> None:
     record = line.record
     share = record.get("share", 1.0)
-    if not (isinstance(record.get("id"), str) and type(share) in (int, float) and 0 < share <= 1):
+    # Smaller ones, which no policy may ask for, would add up to sums without end.
+    if not (_is_id(record.get("id")) and type(share) in (int, float) and LEAST_SHARE <= share <= 1):
         segment.torn += 1
         return
     _count(record, segment)
@@ -242,13 +245,18 @@ def _keep(line: Line, segment: Segment, whole: bool) -> None:
         segment.texts.append(
             (
                 _text(record.get("format")),
-                _text(record.get("caller")),
+                _text(record.get("caller"))[:ID_CHARACTERS],
                 bodies.text(record.get("request")) if line.request is None else line.request,
                 bodies.text(record.get("response")) if line.response is None else line.response,
                 _text(record.get("error")),
             )
         )
         segment.bodies.append((record.get("request"), record.get("response")))
+
+
+def _is_id(value: object) -> bool:
+    # It stands in each row of its request.
+    return isinstance(value, str) and len(value) <= ID_CHARACTERS
 
 
 def _text(value: object) -> str:

@@ -92,6 +92,8 @@ def _places(name: str | None, width: int) -> list[str]:
     return [name] if width == 1 else [f"{name}.{place}" for place in range(width)]
 
 
+MOST_DIMENSIONS = 32  # a server refuses more
+MOST_TURNED = 1_000_000  # values of an answer whose objects differ in their names
 _PARTS = itemgetter("name", "shape", "data")
 _FIRST = itemgetter(0)
 _CONTAINERS = frozenset({list, dict})
@@ -108,7 +110,10 @@ class Shape:
 
 
 # The forms of a key: "lists": a list a row; "columns": a list a column; "flat": one list, row after
-# row. Beside it stand the columns' names, or how many there are.
+# row; "records": an object a row, not all with the same names. Beside it stand the columns' names,
+# or how many there are. Nothing here makes more values than the body has: what is turned over
+# (`joined`) was thinned before, or thousands of empty objects after one of many names would be
+# gigabytes.
 
 
 def asked(protocol: str, body: Any, known: Plan) -> Shape | None:
@@ -158,8 +163,7 @@ def _rows(value: Any) -> Shape | None:
         if len(value) == 1 or all(tuple(row) == names for row in value):
             return Shape(("lists", names), len(value), [list(row.values()) for row in value])
         names = tuple(dict.fromkeys(chain.from_iterable(value)))[:MOST_COLUMNS]
-        columns = [[row.get(name) for row in value] for name in names]
-        return Shape(("columns", names), len(value), columns)
+        return Shape(("records", names), len(value), value)
     if kinds == {list}:
         return _lists(len(value[0]), value)
     if dict in kinds or list in kinds:
@@ -181,6 +185,8 @@ def _by_column(inputs: dict[str, Any], known: Plan) -> Shape | None:
 def _turned(name: str, values: list[Any]) -> dict[str, list[Any]]:
     """It gives a column for each place in rows that are lists; others stay as they are."""
     if set(map(type, values)) != {list} or len(set(map(len, values))) != 1:
+        return {name: values}
+    if len(values[0]) > MOST_COLUMNS:
         return {name: values}
     turned = [list(column) for column in zip(*values, strict=True)]
     return dict(zip(_places(name, len(turned)), turned, strict=True))
@@ -204,6 +210,8 @@ def _tensors(inputs: Any, known: Plan) -> Shape | None:
         ((name, (width, data)),) = read.items()
         if width > 1 or (name not in known.inputs and known.inputs):
             return Shape(("flat", width), len(data) // width, data)
+    if sum(width for width, _ in read.values()) > MOST_COLUMNS:
+        return None
     columns: dict[str, list[Any]] = {}
     for name, (width, data) in read.items():
         for place, column in enumerate(_places(name, width)):
@@ -246,9 +254,9 @@ def _read_tensors(inputs: Any) -> dict[str, tuple[int, list[Any]]] | None:
             return None
         if type(data) is not list or set(map(type, shape)) != {int} or min(shape) < 1:
             return None
-        for _ in range(len(shape)):
-            if list in set(map(type, data)):
-                data = list(chain.from_iterable(v if type(v) is list else [v] for v in data))
+        if len(shape) > MOST_DIMENSIONS:
+            return None
+        data = _flat(data, len(shape))
         width = 1
         for length in shape[1:]:
             width *= length
@@ -256,6 +264,14 @@ def _read_tensors(inputs: Any) -> dict[str, tuple[int, list[Any]]] | None:
             return None
         found[name] = (width, data)
     return found
+
+
+def _flat(data: list[Any], levels: int) -> list[Any]:
+    for _ in range(levels):
+        if list not in set(map(type, data)):
+            break
+        data = list(chain.from_iterable(v if type(v) is list else [v] for v in data))
+    return data
 
 
 def answered(protocol: str, body: Any, known: Plan) -> Shape | None:
@@ -274,6 +290,8 @@ def _outputs(outputs: Any, known: Plan) -> Shape | None:
     if len(read) == 1:
         ((width, data),) = read.values()
         return Shape(("flat", width), len(data) // width, data)
+    if sum(width for width, _ in read.values()) > MOST_COLUMNS:
+        return None
     columns: dict[str, list[Any]] = {}
     for name in _in_order(tuple(read), known.outputs):
         width, data = read[name]
@@ -290,6 +308,10 @@ def _predictions(value: Any, known: Plan) -> Shape | None:
         return shape
     names: tuple[str, ...] = shape.key[1]
     order = _in_order(names, known.outputs)
+    if shape.key[0] == "records":
+        if len(names) * shape.rows > MOST_TURNED:
+            return None
+        return Shape(("columns", len(names)), shape.rows, _turned_over(order, shape.values))
     if order != names:
         places = [names.index(name) for name in order]
         if shape.key[0] == "columns":
@@ -314,7 +336,11 @@ def joined(shapes: Sequence[Shape]) -> list[Sequence[Any]]:
     form, names = shapes[0].key
     if form == "lists":
         rows = chain.from_iterable([shape.values for shape in shapes])
+        if (names if isinstance(names, int) else len(names)) > MOST_COLUMNS:
+            return list(zip(*(row[:MOST_COLUMNS] for row in rows), strict=True))
         return list(zip(*rows, strict=True))
+    if form == "records":
+        return _turned_over(names, [row for shape in shapes for row in shape.values])
     if form == "flat":
         flat = list(chain.from_iterable([shape.values for shape in shapes]))
         return [flat[place::names] for place in range(min(names, MOST_COLUMNS))]
@@ -322,6 +348,10 @@ def joined(shapes: Sequence[Shape]) -> list[Sequence[Any]]:
         return list(shapes[0].values)
     by_column = zip(*[shape.values for shape in shapes], strict=True)
     return [list(chain.from_iterable(column)) for column in by_column]
+
+
+def _turned_over(names: tuple[str, ...], rows: list[dict[str, Any]]) -> list[Sequence[Any]]:
+    return [[row.get(name) for row in rows] for name in names]
 
 
 def thinned(shape: Shape, most: int) -> Shape:
@@ -332,7 +362,7 @@ def thinned(shape: Shape, most: int) -> Shape:
     places = np.arange(most) * shape.rows // most
     chosen = places.tolist()
     values: list[Any]
-    if form == "lists":
+    if form in ("lists", "records"):
         values = [shape.values[place] for place in chosen]
     elif form == "flat":
         spans = (shape.values[place * names : (place + 1) * names] for place in chosen)

@@ -13,6 +13,7 @@ DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 WORKDAYS: list[Day] = ["mon", "tue", "wed", "thu", "fri"]
 MOST_REPLICAS = 64
+LEAST_SHARE = 1e-6  # of requests that are kept
 
 
 class Part(BaseModel):
@@ -114,10 +115,17 @@ class Batching(Part):
     wait_ms: Annotated[float, Field(ge=0, le=1000)] = 0
 
 
+def _counts(share: float) -> float:
+    # Each row that is kept stands for 1 / share requests.
+    if 0 < share < LEAST_SHARE:
+        raise ValueError(f"must be 0 or at least {LEAST_SHARE:f}")
+    return share
+
+
 class Capture(Part):
     """What is kept of requests and answers."""
 
-    share: Annotated[float, Field(ge=0, le=1)] = Field(
+    share: Annotated[float, Field(ge=0, le=1), AfterValidator(_counts)] = Field(
         default=1, description="of the requests; those that failed are always kept"
     )
     redact: Annotated[list[Words], Field(max_length=200)] = Field(

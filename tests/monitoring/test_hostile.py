@@ -247,6 +247,19 @@ def test_what_a_model_says_it_dropped_fits_the_column(stable: Revision) -> None:
     assert counted() == 1
 
 
+def test_shares_and_names_that_no_server_writes(stable: Revision, var: Path) -> None:
+    fine = record(START_US, id="i" * 500, caller="c" * 600, share=1e-6)
+    segment(
+        stable.pk,
+        [fine, record(START_US, share=5e-324), record(START_US, share=9e-7),
+         record(START_US, id="i" * 501)],
+    )  # fmt: skip
+    collect()
+    assert list(Segment.objects.values_list("torn", flat=True)) == [3]
+    (row,) = rows(var).values()
+    assert (row["id"], row["caller"]) == ("i" * 500, "c" * 500)
+
+
 @pytest.mark.parametrize(
     "odd",
     [

@@ -140,6 +140,47 @@ def test_what_differs_in_anything_else_is_no_match(old: bytes, new: bytes) -> No
 
 
 @pytest.mark.parametrize(
+    ("protocol", "taught", "other"),
+    [
+        # What stands in a place that is no slot is no value, however many slots are empty.
+        ("v2", BODY.replace(b"[2]", b" [2]"), BODY.replace(b'"n","shape":[1]', b'"n","shape":[11]')
+         .replace(b"[2]", b" []")),
+        ("v1", b'{"instances":[{"c":1,"a\\":b":2}]}', b'{"instances":[{"c":1,"a\\":7b":}]}'),
+    ],
+)  # fmt: skip
+def test_a_slot_is_not_filled_from_elsewhere(protocol: str, taught: bytes, other: bytes) -> None:
+    pattern = learn(protocol, taught, shapes.asked, KNOWN)
+    assert pattern is not None
+    assert pattern.read(taught) is not None
+    assert pattern.read(other) is None
+
+
+def test_a_value_that_holds_what_parts_the_slots_makes_no_pattern() -> None:
+    body = b'{"instances":[{"a":"x\\":y","c":2,"bb":3}]}'
+    assert learn("v1", body, shapes.asked, KNOWN) is None
+
+
+def test_a_bracket_in_a_text_is_a_text() -> None:
+    body = b'{"instances":[{"x":1,"carrier":"UA"}]}'
+    pattern = learn("v1", body, shapes.asked, KNOWN)
+    assert pattern is not None
+    shape = pattern.read(body.replace(b"UA", b"[redacted]"))
+    assert shape is not None
+    assert shape.values == [[1, "[redacted]"]]
+    assert pattern.read(body.replace(b"1", b"[1]")) is None
+    assert pattern.read(body.replace(b"1", b'{"y":1}')) is None
+
+
+def test_blanks_around_a_body_are_kept_by_neither_way() -> None:
+    line = written(split(1.5, 2, "UA")).replace(b',"response"', b'  \r,"response"')
+    read = segments.Segment()
+    for patterns in (None, taught(split)):
+        segments._take(line, read, START_US, True, patterns)
+    first, second = (texts[2] for texts in read.texts)
+    assert first == second == first.strip()
+
+
+@pytest.mark.parametrize(
     "body",
     [
         b'{"instances":[[1],[2]],"instances":[[1]]}',  # the second one counts

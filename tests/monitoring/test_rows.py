@@ -328,6 +328,57 @@ def test_of_a_large_request_rows_are_kept_that_are_spread_evenly(
     assert column(found.table, "share") == [1.0] * 30
 
 
+def test_requests_of_many_empty_cells_have_room_for_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extract, "MOST_ROOM", 60)
+    zeros = asked("v1", {"instances": [0] * 10})  # of one input, where four are known
+    found = extract.rows_of(_requests(zeros, zeros, zeros), shapes.plan(SIGNATURE))
+    assert column(found.table, "row") == [*range(10), 0, 2, 4, 6, 8, 0]
+    assert found.left_out == 5 + 9
+
+
+def test_objects_of_one_name_or_another_are_thinned_before_they_are_turned_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(extract, "MOST_ROOM", 100)
+    first = {f"c{n}": n for n in range(50)}
+    body = {"dataframe_records": [first, {}, {"c7": 1}, {}]}
+    found = extract.rows_of(_requests(asked("mlflow", body)), shapes.plan({}))
+    assert column(found.table, "row") == [0, 2]
+    assert column(found.table, "in.c7") == [7, 1]
+    assert column(found.table, "in.c8") == [8, None]
+    assert found.left_out == 2
+
+
+def test_answers_of_one_name_or_another_are_read_unless_they_are_mostly_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answer = {"predictions": [{"a": 1}, {"b": 2}]}
+    one = asked("mlflow", {"dataframe_split": {"columns": ["x"], "data": [[1], [2]]}}, answer)
+    made = rows(one, signature=X)
+    assert (column(made, "out.0"), column(made, "out.1")) == ([1, None], [None, 2])
+    monkeypatch.setattr(shapes, "MOST_TURNED", 3)
+    assert "out.0" not in rows(one, signature=X).column_names
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"inputs": [tensor("a", [100, *[1] * 32], [0] * 100)]},
+        {"inputs": [tensor("a", [1, 2001], [0] * 2001), tensor("b", [1], [0])]},
+    ],
+    ids=["dimensions", "columns"],
+)
+def test_tensors_that_no_server_takes_are_no_rows(body: dict[str, Any]) -> None:
+    made = rows(asked("v2", body, status=400))
+    assert column(made, "row") == [-1]
+
+
+def test_of_a_wide_row_the_first_columns_are_read() -> None:
+    made = rows(asked("v1", {"instances": [list(range(2500))]}))
+    assert made.column_names[-1] == "in.1999"
+    assert column(made, "in.1999") == [1999]
+
+
 def test_words_for_numbers_that_are_none_are_of_the_wrong_type() -> None:
     made = rows(split(["x"], ["NaN"], ["Infinity"], ["-Infinity"], [1e308]), signature=X)
     assert column(made, "in.x") == [None, None, None, 1e308]

@@ -82,6 +82,10 @@ def steps(*weights: object) -> str:
             "{environments: {s: {serving: {scaling: {min: 3, max: 2}}}}}",
             MISTAKES + "environments.s.serving.scaling: max must be at least min",
         ),
+        (
+            "{environments: {s: {serving: {capture: {share: 0.0000001}}}}}",
+            MISTAKES + "environments.s.serving.capture.share: must be 0 or at least 0.000001",
+        ),
         (gate("gate: metric_threshold, metric: roc_auc"), MISTAKES + LIMIT),
         (
             gate("gate: metric_threshold, metric: roc_auc, at_least: 0, at_most: 1"),
