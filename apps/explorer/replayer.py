@@ -94,7 +94,7 @@ def _requests(replay: Replay) -> Iterator[Mapping[str, Any]]:
                         seen.add(key)
                         read = {name: results.read_json(row[name]) for name in _BODIES}
                         yield {**row, **read}
-    except FileNotFoundError:
+    except results.UNREADABLE:
         raise Failed("The search's result is gone; search again") from None
 
 
@@ -179,13 +179,13 @@ class _Work:
         unfinished = path.with_suffix(f".{self.running.job.attempt}")
         try:
             pq.write_table(pa.Table.from_pylist(self.rows, SCHEMA), unfinished, compression="zstd")
+            unfinished.chmod(0o600)
+            results.keep(unfinished, path)
         except OSError as failed:
             unfinished.unlink(missing_ok=True)
             if not scan.is_of_room(failed):
                 raise
             raise Failed("The disk has no room for the result") from failed
-        unfinished.chmod(0o600)
-        unfinished.rename(path)
         services.finish(
             row=self.replay,
             running=self.running,

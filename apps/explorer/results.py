@@ -2,7 +2,9 @@
 
 import csv
 import io
+import itertools
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -25,6 +27,8 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # In every result: what was sent and answered; long, so that a table leaves them out.
 BODIES = ("request", "response", "error", "format")
+# What Arrow raises where a file is missing, cut off or broken: its footer or, later, its pages.
+UNREADABLE = (OSError, pa.ArrowException)
 
 
 class ResultGone(Exception):
@@ -42,11 +46,18 @@ def folder() -> Path:
     return settings.STACK.var / "searches"
 
 
+def keep(written: Path, path: Path) -> None:
+    """It gives a file its name when all of it is on the disk: a crash would leave an empty one."""
+    with written.open("rb") as file:
+        os.fsync(file.fileno())
+    written.rename(path)
+
+
 def columns(path: Path) -> list[str]:
     """It lists the columns of a result. Raises: ResultGone."""
     try:
         return list(pq.read_schema(path).names)
-    except (FileNotFoundError, pa.ArrowInvalid) as gone:
+    except UNREADABLE as gone:
         raise ResultGone from gone
 
 
@@ -79,7 +90,7 @@ def page(
                 f" file_row_number = true) order by {order}file_row_number limit ? offset ?",
                 [str(path), count, start],
             ).fetchall()
-    except duckdb.IOException as gone:
+    except duckdb.Error as gone:  # a page that is broken raises the plain one
         raise ResultGone from gone
     rows = [_row(dict(zip(shown, values, strict=True))) for values in found]
     return Page(names, rows, pq.read_metadata(path).num_rows)
@@ -129,6 +140,7 @@ def read_json(text: str | None) -> Any:
 
 def as_parquet(path: Path) -> Iterator[bytes]:
     """It gives the file piece by piece. Raises: ResultGone, at the first piece."""
+    columns(path)  # its footer comes last: what was cut off must not be handed out as whole
     try:
         with path.open("rb") as file:
             while chunk := file.read(CHUNK_BYTES):
@@ -138,14 +150,22 @@ def as_parquet(path: Path) -> Iterator[bytes]:
 
 
 def as_csv(path: Path) -> Iterator[bytes]:
-    """It writes the file as CSV, a batch of rows at a time. Raises: ResultGone, as above."""
+    """It writes the file as CSV, a batch of rows at a time. Raises: ResultGone, as above.
+
+    What breaks after the first batch ends the answer in its middle, as a broken connection does.
+    """
     try:
         file = pq.ParquetFile(path)
-    except (FileNotFoundError, pa.ArrowInvalid) as gone:
+    except UNREADABLE as gone:
         raise ResultGone from gone
     with file:
+        batches = file.iter_batches(batch_size=BATCH_ROWS)
+        try:
+            first = list(itertools.islice(batches, 1))
+        except UNREADABLE as gone:
+            raise ResultGone from gone
         yield _lines([file.schema_arrow.names])
-        for batch in file.iter_batches(batch_size=BATCH_ROWS):
+        for batch in itertools.chain(first, batches):
             yield _lines(zip(*(_cells(column) for column in batch.columns), strict=True))
 
 

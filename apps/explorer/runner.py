@@ -115,7 +115,7 @@ def _finish(search: Search, running: Running, spec: Spec, told: Progress) -> Non
     result = Path(spec.result)
     if told.shown:
         kept = results.folder() / f"{search.pk}{results.SUFFIX}"
-        result.rename(kept)
+        results.keep(result, kept)
         facts = {"result_path": kept.name, "size_bytes": kept.stat().st_size}
     else:
         facts = {"result_path": "", "size_bytes": 0}

@@ -127,6 +127,8 @@ def _table(request: HttpRequest, search: Search) -> dict[str, Any]:
     path = results.folder() / search.result_path
     try:
         names = results.columns(path)
+        rows = Rows(path, request.GET.get("sort", ""))
+        page = Paginator(rows, PAGE_ROWS).get_page(request.GET.get("page"))
     except results.ResultGone:
         return {}
     features = results.features(names)
@@ -134,8 +136,6 @@ def _table(request: HttpRequest, search: Search) -> dict[str, Any]:
     asked = [one["column"] for one in search.question["conditions"]]
     wanted = request.GET.getlist("show") or [*outputs, *asked]
     shown = [name for name in dict.fromkeys(wanted) if name in features]
-    rows = Rows(path, request.GET.get("sort", ""))
-    page = Paginator(rows, PAGE_ROWS).get_page(request.GET.get("page"))
     return {
         "page": page,
         "shown": shown,

@@ -81,7 +81,7 @@ class Chart(APIView):
         given = _checked(ChartRequestSerializer, request)
         try:
             chart = charts.of(endpoint, kind, given.asked(endpoint, timezone.now()))
-        except ValueError as wrong:
+        except (ValueError, OverflowError) as wrong:
             raise ValidationError({"step": [str(wrong)]}) from wrong
         asked = given.validated_data
         answer = Response(chart["figure"] if asked.get("only") else chart)

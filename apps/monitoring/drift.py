@@ -305,8 +305,10 @@ def _share_state(
 
 
 def chance(x: Floats, m: Floats, y: Floats, n: Floats) -> Floats:
-    """It gives an upper bound of the two-sided p of Fisher's exact test, x of m against y of n.
+    """It bounds twice the smaller tail of Fisher's exact test from above, x of m against y of n.
 
+    That is a valid two-sided test, but not the p that sums all outcomes no likelier than this one,
+    which is larger at times.
     Of x + y the window has hypergeometrically many. From x outward each number is less likely than
     the one before by at least the first ratio, so that the tail is no more than a geometric series.
     A test by the normal distribution alarms six times as often as it says where 40 of 1,000 are

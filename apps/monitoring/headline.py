@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 MOST_NAMED = 4
 LEAST_ROWS = 500
 QUIET = ("quiet", "not_enough_data")
+JUDGED = ("quiet", "drifted", "critical")
 SIGNALS = {
     "missing": "missing",
     "absent": "not sent",
@@ -36,40 +37,58 @@ def of_columns(
 ) -> Headline:
     """It says what drifted, worst first; or that nothing did; or that nobody can know yet."""
     untold = [one for one in columns if one.state == "incomparable"]
+    hidden = [one for one in columns if one.state == "redacted"]
+    judged = [one for one in columns if one.state in JUDGED]
     drifted = [one for one in columns if one.state in ("drifted", "critical")]
     broken = [one for one in columns if any(state not in QUIET for _, state in signals(one))]
     before = max((one.reference_rows for one in columns), default=0)
-    if columns and rows >= LEAST_ROWS > before:
+    if not columns:
+        return Headline(
+            "incomparable",
+            f"No column can be compared with {reference}",
+            "They have no column in common.",
+        )
+    if len(hidden) == len(columns):
+        return Headline(
+            "redacted",
+            "Nothing can be said about drift: the policy hides every column",
+            "Their values are kept out of the log (capture.redact).",
+        )
+    if rows >= LEAST_ROWS > before:
         return Headline(
             "not_enough_data",
             f"Nothing to compare with: {reference} has {before} rows, {LEAST_ROWS} needed",
         )
-    if columns and len(untold) == len(columns):
+    if len(untold) == len(columns):
         return Headline(
             "incomparable", f"No column can be compared with {reference}", "Their bins differ."
         )
-    if columns and all(
-        one.state in ("not_enough_data", "incomparable", "redacted") for one in columns
-    ):
+    if len(untold) + len(hidden) == len(columns):
+        return Headline(
+            "incomparable",
+            f"No column can be compared with {reference}",
+            "; ".join((_untold(untold), _hidden(hidden))),
+        )
+    if not judged:
         return Headline(
             "not_enough_data",
             f"Not enough data: {rows} rows in {window}, {LEAST_ROWS} needed",
             "Nothing is said about drift until then; choose a longer window to reach it.",
         )
-    note = "; ".join(filter(None, (_broken(broken), _untold(untold))))
+    note = "; ".join(filter(None, (_broken(broken), _untold(untold), _hidden(hidden))))
     if drifted:
         critical = any(one.state == "critical" for one in drifted)
         return Headline(
             "critical" if critical else "drifted",
-            f"{len(drifted)} of {len(columns)} columns drifted: {_named(drifted)}",
+            f"{len(drifted)} of {len(judged)} columns drifted: {_named(drifted)}",
             note,
         )
     if broken:
         return Headline(
             "drifted", f"Inputs are distributed like {reference}, but not all are sound", note
         )
-    those = "Inputs look" if not untold else "Those that can be compared look"
-    words = f"{len(columns) - len(untold)} columns of {format_num(rows)} rows in {window}"
+    those = "Those that can be compared look" if untold or hidden else "Inputs look"
+    words = f"{len(judged)} columns of {format_num(rows)} rows in {window}"
     return Headline("quiet", f"{those} like {reference}", "; ".join(filter(None, (words, note))))
 
 
@@ -110,6 +129,10 @@ def _listed(words: "Sequence[str]", many: int) -> str:
 
 def _untold(columns: "Sequence[ColumnDrift]") -> str:
     return f"cannot be compared: {_labels(columns)}" if columns else ""
+
+
+def _hidden(columns: "Sequence[ColumnDrift]") -> str:
+    return f"hidden by the policy: {_labels(columns)}" if columns else ""
 
 
 def _broken(columns: "Sequence[ColumnDrift]") -> str:

@@ -84,7 +84,12 @@ def _processor(known: Known, look: Look) -> tuple[Known, float, float]:
         since, before = look.started_at, 0.0  # another process: all that it used is new
     if since is None or abs(look.at - since) > LONGEST:
         return here, 0.0, 0.0
-    if look.at - since < SHORTEST or look.processor_seconds < before:
+    has_fallen = look.processor_seconds < before
+    if has_fallen and known.at is not None and known.at - since >= SHORTEST:
+        # So it had at the look before: that time is lost for good. Waiting for the old figure, what
+        # is used meanwhile would count as nothing.
+        return here, 0.0, 0.0
+    if has_fallen or look.at - since < SHORTEST:
         # A child that ends while all are read is missed once, and stands in its parent's time at
         # the next look: counted on from the lower figure, it would count twice.
         return replace(here, processor_at=since, processor_seconds=before), 0.0, 0.0

@@ -68,12 +68,15 @@ def step_for(
 ) -> tuple[int, int]:
     """It gives the step, no shorter than asked for, and the width that its points are sums of.
 
-    Raises: ValueError for a step that is no multiple of the finest width.
+    Raises: ValueError for a step that is no multiple of the finest width, and for a time of which
+    nothing is kept.
     """
     finest = min(widths_kept)
     if step_seconds <= 0 or step_seconds % finest:
         raise ValueError(f"The step must be a multiple of {finest} seconds")
     there = [width for width, first in sorted(widths_kept.items()) if first <= since]
+    if not there:
+        raise ValueError(f"Nothing is kept of {since:%Y-%m-%d}")
     whole = [width for width in there if step_seconds % width == 0]
     if whole:
         return step_seconds, whole[-1]

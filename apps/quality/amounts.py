@@ -14,7 +14,9 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 EXTREME = 1e6  # spreads of the label; one such row would say what all others together say
-POWER_UNIT = 1e9
+# The fourth power of an error of a thousandth of a spread is one step; that of EXTREME is 1e36, and
+# four limbs hold 2e37.
+POWER_UNIT = 1e12
 LIMBS = 4
 LIMB = 2**31
 POWERS = ("e", "e_abs", "e2", "e4", "y", "y2", "y3", "y4", "e2y", "e2y2")
@@ -42,11 +44,13 @@ class Values:
     e2y2: float
     origin: float = 0.0
     grain: float = field(default=0.0, compare=False)  # how far rounding may put `y2` off
+    step: float = field(default=0.0, compare=False)  # what `e4` is of one step a row
 
     def __add__(self, other: "Values") -> "Values":
         pairs = zip(_parts(self), _parts(other.about(self.origin)), strict=True)
         added = Values(*(a + b for a, b in pairs))
-        return replace(added, origin=self.origin, grain=self.grain + other.grain)
+        grain, step = self.grain + other.grain, self.step + other.step
+        return replace(added, origin=self.origin, grain=grain, step=step)
 
     def about(self, origin: float) -> "Values":
         """It gives the same with the label's powers about another origin."""
@@ -115,6 +119,7 @@ def read(mean: float, spread: float, vector: Ints) -> Values:
         origin=mean,
         # Half a step of each row in `y2`, and twice the mean of half a step in `y`.
         grain=unit**2 * (n / 2 + abs(y)) / POWER_UNIT,
+        step=unit**4 * n / POWER_UNIT,
     )
 
 

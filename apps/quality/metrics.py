@@ -1,7 +1,8 @@
 """Quality from sums: the value, its 95 % interval, or why it cannot be said. Pure.
 
 Wilson (1927) for shares; a bootstrap of the cells (a multinomial draw of the same number of rows,
-the same draws each time) for F1, AUC and averages over classes; the delta method for RMSE and R2.
+the same draws each time) for F1 and averages over classes; DeLong (1988) for AUC; the delta method
+for RMSE and R2.
 Of more than two classes precision, recall, F1 and AUC are macro averages, AUC of each class against
 all others. AUC comes from 50 bins of scores: rows of one bin count as ties, so it is off by at most
 `bound`.
@@ -18,6 +19,7 @@ from apps.quality.amounts import Values
 from apps.quality.marks import Classes, Ints, Probabilities, Scores, Sums
 
 FEWEST = 30
+FEW = 10  # of which the spread that was seen says too little
 DRAWS = 300
 SEED = 4
 Z = 1.959963984540054
@@ -219,14 +221,15 @@ def _averages(matrix: Ints) -> tuple[Floats, Floats, Floats]:
 
 
 def _auc(sums: Scores) -> Figure:
+    """The area, with DeLong's (1988) interval on the scale of log odds."""
     by_bin = sums.cells.sum(axis=1)  # (bin, label)
-    positives, negatives = by_bin[:, 1], by_bin[:, 0]
+    positives, negatives = by_bin[None, :, 1], by_bin[None, :, 0]
     if not positives.sum() or not negatives.sum():
         return Figure(None, reason="Only one class was seen")
-    again = draws(by_bin)
-    low, high = between(auc(again[..., 1], again[..., 0]))
-    ties = (positives * negatives).sum() / (positives.sum() * negatives.sum())
-    return Figure(float(auc(positives, negatives)), low, high, bound=float(ties / 2))
+    own, others = _errors(positives, negatives)
+    area, error = float(auc(positives, negatives)[0]), float(np.sqrt(own + others)[0])
+    low, high = _within_one(area, error, _sure(positives, negatives))
+    return Figure(area, low, high, bound=_ties(positives, negatives))
 
 
 def _macro_auc(sums: Probabilities) -> Figure:
@@ -243,36 +246,66 @@ def _macro_auc(sums: Probabilities) -> Figure:
     if known < 2:
         return Figure(None, reason="Only one class was seen")
     positives, negatives = positives[seen], negatives[seen]
-    of, against = positives.sum(axis=-1), negatives.sum(axis=-1)
     area = float(auc(positives, negatives).mean())
-    below = np.cumsum(negatives, axis=-1) - negatives / 2
-    above = of[:, None] - np.cumsum(positives, axis=-1) + positives / 2
-    own = _spread(positives, below / against[:, None]) / of
-    others = _spread(negatives, above / of[:, None]) / against
+    own, others = _errors(positives, negatives)
     apart = np.sqrt(own + others).sum()
     error = min(np.sqrt(own.sum()) + np.sqrt(others).sum(), apart) / known
-    ties = (positives * negatives).sum(axis=-1) / (of * against)
     notes = []
     if known < classes:
         notes.append(f"of {known} of {classes} classes, the others have no label")
     if classes > MOST_MEASURED:
         notes.append(f"classes after the first {MOST_MEASURED} count as one")
-    bound, note = float(ties.mean() / 2), "; ".join(notes)
-    return Figure(area, *_within_one(area, float(error)), bound=bound, note=note)
+    low, high = _within_one(area, float(error), _sure(positives, negatives))
+    return Figure(area, low, high, bound=_ties(positives, negatives), note="; ".join(notes))
+
+
+def _errors(positives: Ints, negatives: Ints) -> tuple[Floats, Floats]:
+    """The variance of each area: its positives' part and its negatives' (DeLong 1988)."""
+    of, against = positives.sum(axis=-1), negatives.sum(axis=-1)
+    below = np.cumsum(negatives, axis=-1) - negatives / 2
+    above = of[:, None] - np.cumsum(positives, axis=-1) + positives / 2
+    own = _spread(positives, below / against[:, None]) / of
+    return own, _spread(negatives, above / of[:, None]) / against
 
 
 def _spread(counts: Ints, values: Floats) -> Floats:
-    """The variance of values that are there so many times, along the last axis."""
+    """The variance of values within 0 and 1 that are there so many times, along the last axis.
+
+    One value has none, and few or all at an end hardly any, so that intervals of rare classes
+    claimed to know what one label said. Of these it is at least the most that values within 0 and
+    1 can have (Bhatia and Davis 2000) about their mean by the rule of succession (Laplace 1774).
+    """
     n = counts.sum(axis=-1)
     means = (counts * values).sum(axis=-1) / n
     spread: Floats = (counts * (values - means[:, None]) ** 2).sum(axis=-1) / np.maximum(n - 1, 1)
-    return spread
+    supposed = (n * means + 1) / (n + 2)
+    most = supposed * (1 - supposed)
+    unsure = (n < FEW) | (means <= 0) | (means >= 1)
+    return np.where(unsure, np.maximum(spread, most), spread)
 
 
-def _within_one(share: float, error: float) -> tuple[float, float]:
-    """The interval of a share of a known error, on the scale of log odds."""
-    if not 0 < share < 1:
-        return share, share
+def _sure(positives: Ints, negatives: Ints) -> float:
+    """The least that areas of exactly 1 can be on the average: Wilson's of each rarer class.
+
+    All its rows were at the right end. Were the others, which Wilson's interval leaves room for,
+    all at the wrong end, the area would be the share of the former.
+    """
+    fewest = np.minimum(positives.sum(axis=-1), negatives.sum(axis=-1))
+    return float(np.mean([wilson(n, n)[0] for n in fewest.tolist()]))
+
+
+def _ties(positives: Ints, negatives: Ints) -> float:
+    """How far areas may be off on the average, as rows of one bin count as ties."""
+    ties = (positives * negatives).sum(axis=-1)
+    return float((ties / (positives.sum(axis=-1) * negatives.sum(axis=-1))).mean() / 2)
+
+
+def _within_one(share: float, error: float, sure: float) -> tuple[float, float]:
+    """The interval of an area of a known error, on the scale of log odds; `sure` at its ends."""
+    if share >= 1:
+        return sure, 1.0
+    if share <= 0:
+        return 0.0, 1 - sure
     middle = np.log(share / (1 - share))
     half = min(Z * error / (share * (1 - share)), 600.0)  # of which the power is still a number
     return float(1 / (1 + np.exp(half - middle))), float(1 / (1 + np.exp(-half - middle)))
@@ -301,9 +334,21 @@ def _rmse(sums: Values) -> Figure:
     assert square.value is not None
     assert square.high is not None
     root = float(np.sqrt(square.value))
+    if _rounded_away(sums):
+        return Figure(root)
     # The derivative of the root; of no error at all it has none.
     half = (square.high - square.value) / (2 * root) if root else 0.0
     return Figure(root, max(0.0, root - half), root + half)
+
+
+def _rounded_away(sums: Values) -> bool:
+    """Whether the fixed point left too little of small errors' fourth powers for an interval.
+
+    That is less than a step a row, or what no numbers have (Cauchy-Schwarz; the rest of 1e-9 is
+    for errors that are all alike). Of nearly perfect models the intervals were of no width.
+    """
+    less = (1 - 1e-9) * sums.e2**2
+    return sums.e_abs > 0 and (sums.e4 < sums.step or sums.e4 * sums.n < less)
 
 
 def _r2(sums: Values) -> Figure:
@@ -321,6 +366,8 @@ def _r2(sums: Values) -> Figure:
     if around <= sums.grain + 1e-12 * sums.y2:
         return Figure(None, reason="All labels are the same")
     ratio = sums.e2 / around
+    if _rounded_away(sums):
+        return Figure(1 - ratio)
     if ratio == 0:
         return Figure(1.0, 1.0, 1.0)
     fourth = sums.y4 - 4 * mean * sums.y3 + 6 * mean**2 * sums.y2 - 3 * n * mean**4

@@ -16,19 +16,22 @@ from apps.accounts.selectors import person, require
 from apps.core.api import checked
 from apps.core.waiting import WaitSerializer, waited
 from apps.promotions import selectors as promotions
-from apps.rollouts import selectors
+from apps.rollouts import selectors, shadows
 from apps.rollouts.lifecycle import Phase
 from apps.rollouts.models import Rollout
 from apps.rollouts.serializers import (
     AbortSerializer,
     AskRollbackSerializer,
+    EndpointShadowSerializer,
     RollbackSerializer,
     RolloutDetailSerializer,
     RolloutSerializer,
+    ShadowRequestSerializer,
     StartSerializer,
 )
 from apps.rollouts.services import rollbacks, steering
 from apps.serving import selectors as serving
+from apps.serving.models import Endpoint
 
 FILTERS = [
     OpenApiParameter("model", str, description="name of the model"),
@@ -114,9 +117,7 @@ class EndpointRollback(APIView):
 
         The same again changes nothing and answers the same.
         """
-        visible = serving.visible_to(request.user)
-        endpoint = get_object_or_404(visible, environment__name=environment, name=name)
-        require(request.user, "rollout.steer", endpoint)
+        endpoint = _endpoint(request, environment, name, "rollout.steer")
         given = checked(AskRollbackSerializer, request.data)
         version = given["version"]
         rollback = rollbacks.roll_back(
@@ -127,6 +128,33 @@ class EndpointRollback(APIView):
             now=timezone.now(),
         )
         return Response(RollbackSerializer(rollback).data)
+
+
+class EndpointShadow(APIView):
+    @extend_schema(
+        operation_id="endpoints_shadow",
+        request=ShadowRequestSerializer,
+        responses=EndpointShadowSerializer,
+    )
+    def put(self, request: Request, environment: str, name: str) -> Response:
+        """Copy a share of all requests to these revisions. Their answers are recorded only."""
+        endpoint = _endpoint(request, environment, name, "endpoint.configure")
+        given = checked(ShadowRequestSerializer, request.data)
+        shadows.put(
+            endpoint=endpoint,
+            shares=serving.by_number(endpoint, given["copies"]),
+            actor=person(request.user),
+            reason=given["reason"],
+            now=timezone.now(),
+        )
+        return Response(EndpointShadowSerializer(endpoint).data)
+
+
+def _endpoint(request: Request, environment: str, name: str, verb: str) -> Endpoint:
+    visible = serving.visible_to(request.user)
+    endpoint = get_object_or_404(visible, environment__name=environment, name=name)
+    require(request.user, verb, endpoint)
+    return endpoint
 
 
 def _visible(request: Request, pk: int) -> Rollout:

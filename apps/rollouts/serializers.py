@@ -5,6 +5,8 @@ from typing import Any
 from rest_framework import serializers
 
 from apps.rollouts.models import Observation, Rollback, Rollout
+from apps.serving.lifecycle import WEIGHT_TOTAL
+from apps.serving.models import Endpoint
 
 
 class ObservationSerializer(serializers.ModelSerializer[Observation]):
@@ -98,3 +100,34 @@ class RollbackSerializer(serializers.ModelSerializer[Rollback]):
         fields = (
             "id", "model", "environment", "endpoint", "from_version", "to_version", "reason", "at",
         )  # fmt: skip
+
+
+class CopySerializer(serializers.Serializer[dict[str, Any]]):
+    revision = serializers.IntegerField(min_value=1, help_text="Its number on this endpoint")
+    percent = serializers.FloatField(min_value=0, max_value=100, help_text="In tenths; 0: none")
+
+
+class ShadowRequestSerializer(serializers.Serializer[dict[str, Any]]):
+    copies = CopySerializer(many=True, help_text="All that there should be; none: []")
+    reason = serializers.CharField(max_length=500)
+
+    def validate_copies(self, copies: list[dict[str, Any]]) -> dict[int, int]:
+        """Revision number -> thousandths."""
+        shares = {one["revision"]: round(one["percent"] * WEIGHT_TOTAL / 100) for one in copies}
+        if len(shares) != len(copies):
+            raise serializers.ValidationError("A revision stands here twice")
+        return shares
+
+
+class EndpointShadowSerializer(serializers.ModelSerializer[Endpoint]):
+    """Which revisions of an endpoint are to get copies, and what the gateway makes of it."""
+
+    shadow_wanted = serializers.DictField(
+        child=serializers.IntegerField(),
+        help_text="Revision id -> thousandths of all requests that are copied to it",
+    )
+    shadow_seen = serializers.DictField(child=serializers.IntegerField(), allow_null=True)
+
+    class Meta:
+        model = Endpoint
+        fields = ("id", "shadow_wanted", "shadow_seen")

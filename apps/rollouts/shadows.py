@@ -18,12 +18,15 @@ from apps.serving.services import wishes
 
 
 def candidates(endpoint: Endpoint) -> list[Revision]:
-    """The revisions that are ready and answer no callers: those that copies can go to."""
+    """The revisions that have a ready replica and answer no callers: copies can go to those.
+
+    Not to one that sleeps, although it is a way back: a copy wakes nobody.
+    """
     carries = weights_of(endpoint.traffic_wanted)
     return [
         revision
         for revision in selectors.ways_back(endpoint)
-        if selectors.is_ready(revision) and not carries.get(revision.pk)
+        if revision.ready_replicas and not carries.get(revision.pk)
     ]
 
 
@@ -54,18 +57,25 @@ def start(
         raise RolloutRefused("Between 0.1 and 100 % of requests can be copied", "shadow_share")
     if not reason.strip():
         raise RolloutRefused("Say why; it is kept with the change", "reason_missing")
-    if revision.pk == row.stable_id or row.traffic_wanted.get(str(revision.pk)):
-        raise RolloutRefused(
-            f"v{revision.version.number} answers callers already; copies are for another version",
-            "already_serving",
-        )
-    if revision not in candidates(row):
-        raise RolloutRefused(
-            f"v{revision.version.number} is not ready here; only what runs can get copies",
-            "not_ready",
-        )
+    _check(row, revision)
     shares = weights_of(row.shadow_wanted) | {revision.pk: share}
     wishes.set_shadow(endpoint=endpoint, shares=shares, actor=actor, reason=reason.strip(), now=now)
+
+
+@transaction.atomic
+def put(
+    *, endpoint: Endpoint, shares: dict[int, int], actor: User, reason: str, now: datetime
+) -> None:
+    """It wants copies to go to these revisions and to no others: revision -> thousandths of all.
+
+    What a revision gets already it may keep. Raises: as `start`, for each of the others.
+    """
+    row = _free(endpoint)
+    before = weights_of(row.shadow_wanted)
+    others = [pk for pk, share in shares.items() if share and share != before.get(pk)]
+    for revision in row.revisions.filter(pk__in=others).select_related("version"):
+        _check(row, revision)
+    wishes.set_shadow(endpoint=endpoint, shares=shares, actor=actor, reason=reason, now=now)
 
 
 @transaction.atomic
@@ -80,6 +90,19 @@ def stop(
     shares = weights_of(row.shadow_wanted)
     shares.pop(revision.pk, None)
     wishes.set_shadow(endpoint=endpoint, shares=shares, actor=actor, reason=reason, now=now)
+
+
+def _check(endpoint: Endpoint, revision: Revision) -> None:
+    """Raises: RolloutRefused unless copies can go to this revision."""
+    number = revision.version.number
+    if revision.pk == endpoint.stable_id or endpoint.traffic_wanted.get(str(revision.pk)):
+        raise RolloutRefused(
+            f"v{number} answers callers already; copies are for another version", "already_serving"
+        )
+    if revision not in candidates(endpoint):
+        raise RolloutRefused(
+            f"v{number} has no ready replica here; only what runs can get copies", "not_ready"
+        )
 
 
 def _free(endpoint: Endpoint) -> Endpoint:

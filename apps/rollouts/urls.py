@@ -32,4 +32,9 @@ api_urlpatterns: list[URLPattern] = [
         api.EndpointRollback.as_view(),
         name="api-endpoint-rollback",
     ),
+    path(
+        "endpoints/<slug:environment>/<slug:name>/shadow",
+        api.EndpointShadow.as_view(),
+        name="api-endpoint-shadow",
+    ),
 ]

@@ -1,4 +1,4 @@
-"""Serving in the REST API; traffic is moved by rollouts."""
+"""Serving in the REST API; rollouts move traffic and copies."""
 
 from typing import Any
 
@@ -11,7 +11,6 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from apps.accounts.models import User
 from apps.accounts.selectors import require
 from apps.registry.models import Model
 from apps.serving import keys, selectors
@@ -24,9 +23,7 @@ from apps.serving.serializers import (
     RevisionKeySerializer,
     ServedQuestionSerializer,
     ServedSerializer,
-    ShadowRequestSerializer,
 )
-from apps.serving.services import wishes
 
 
 class EnvironmentList(ListAPIView[Environment]):
@@ -59,28 +56,6 @@ class EndpointDetail(APIView):
     def get(self, request: Request, environment: str, name: str) -> Response:
         """One endpoint, with how it is served now and what it used."""
         endpoint = endpoint_for(request, environment, name, "view")
-        return Response(_detail(endpoint))
-
-
-class Shadow(APIView):
-    @extend_schema(
-        operation_id="endpoints_shadow",
-        request=ShadowRequestSerializer,
-        responses=EndpointDetailSerializer,
-    )
-    def put(self, request: Request, environment: str, name: str) -> Response:
-        """Copy a share of all requests to these revisions. Their answers are recorded only."""
-        endpoint = endpoint_for(request, environment, name, "endpoint.configure")
-        asked = ShadowRequestSerializer(data=request.data)
-        asked.is_valid(raise_exception=True)
-        assert isinstance(request.user, User)
-        wishes.set_shadow(
-            endpoint=endpoint,
-            shares=selectors.by_number(endpoint, asked.validated_data["copies"]),
-            actor=request.user,
-            reason=asked.validated_data["reason"],
-            now=timezone.now(),
-        )
         return Response(_detail(endpoint))
 
 

@@ -7,7 +7,6 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from apps.serving import selectors
-from apps.serving.lifecycle import WEIGHT_TOTAL
 from apps.serving.models import Endpoint, Environment, Replica, Revision
 
 
@@ -92,23 +91,6 @@ class EndpointDetailSerializer(EndpointSerializer):
 
     def get_serving(self, endpoint: Endpoint) -> dict[str, Any]:
         return selectors.serving_part(endpoint).model_dump(mode="json")
-
-
-class CopySerializer(serializers.Serializer[dict[str, Any]]):
-    revision = serializers.IntegerField(min_value=1, help_text="Its number on this endpoint")
-    percent = serializers.FloatField(min_value=0, max_value=100, help_text="In tenths; 0: none")
-
-
-class ShadowRequestSerializer(serializers.Serializer[dict[str, Any]]):
-    copies = CopySerializer(many=True, help_text="All that there should be; none: []")
-    reason = serializers.CharField(max_length=500)
-
-    def validate_copies(self, copies: list[dict[str, Any]]) -> dict[int, int]:
-        """Revision number -> thousandths."""
-        shares = {one["revision"]: round(one["percent"] * WEIGHT_TOTAL / 100) for one in copies}
-        if len(shares) != len(copies):
-            raise serializers.ValidationError("A revision stands here twice")
-        return shares
 
 
 class RevisionKeySerializer(serializers.Serializer[dict[str, Any]]):

@@ -15,11 +15,6 @@ api_urlpatterns: list[URLPattern] = [
         name="api-endpoint",
     ),
     path(
-        "endpoints/<slug:environment>/<slug:name>/shadow",
-        api.Shadow.as_view(),
-        name="api-endpoint-shadow",
-    ),
-    path(
         "endpoints/<slug:environment>/<slug:name>/revisions/<int:number>/key",
         api.RevisionKey.as_view(),
         name="api-revision-key",

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 from unittest import mock
@@ -122,6 +123,38 @@ def test_the_result_as_a_file(endpoint: Endpoint, cast: Cast, now: datetime, api
     (results.folder() / search.result_path).unlink()
     status, said = api.get(f"searches/{search.pk}/download")
     assert (status, said["code"]) == (409, "no_result")
+
+
+BREAKS: dict[str, Callable[[bytes], bytes]] = {
+    "emptied": lambda whole: b"",
+    "cut off": lambda whole: whole[: len(whole) // 2],
+    "a broken page": lambda whole: whole[:4] + bytes(400) + whole[404:],
+    "a broken footer": lambda whole: whole[:-200] + b"\xff" * 150 + whole[-50:],
+}
+
+
+@pytest.mark.parametrize("way", BREAKS)
+def test_a_file_that_the_disk_broke_counts_as_gone(
+    way: str, endpoint: Endpoint, cast: Cast, now: datetime, api: Api
+) -> None:
+    put(endpoint, *(asked(float(number), id=f"r{number}") for number in range(60)))
+    collect(now)
+    _, queued = api.post(f"endpoints/{endpoint.pk}/searches", since=SINCE, until=UNTIL)
+    search = done(queued["id"])
+    path = results.folder() / search.result_path
+    path.write_bytes(BREAKS[way](path.read_bytes()))
+
+    status, said = api.get(f"searches/{search.pk}", bodies="true")
+    assert (status, said["rows"]) == (200, [])
+    status, said = api.get(f"searches/{search.pk}/download", **{"as": "csv"})
+    assert (status, said["code"]) == (409, "no_result")
+    if way != "a broken page":  # of a file that is handed out as it is, only the end is looked at
+        status, said = api.get(f"searches/{search.pk}/download")
+        assert (status, said["code"]) == (409, "no_result")
+    page = Client()
+    page.force_login(cast.viewer)
+    where = f"/endpoints/production/flights/log?search={search.pk}"
+    assert page.get(where).status_code == 200
 
 
 def test_a_long_file_comes_piece_by_piece(

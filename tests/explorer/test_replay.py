@@ -318,8 +318,9 @@ def test_a_revision_that_went_silent_fails_the_replay(
     assert made.reason == "Revision 1 does not answer; does it still run?"
 
 
+@pytest.mark.parametrize("when", ["written", "put on the disk"])
 def test_a_disk_without_room_fails_the_replay_in_words(
-    stage: Stage, endpoint: Endpoint, cast: Cast, monkeypatch: pytest.MonkeyPatch
+    when: str, stage: Stage, endpoint: Endpoint, cast: Cast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     [revision] = ready(stage, 1)
     put_all(revision, one(1.0, 1.0, id="a"))
@@ -329,8 +330,15 @@ def test_a_disk_without_room_fails_the_replay_in_words(
         path.write_bytes(b"half")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(pq, "write_table", full)
-    made = replayed(endpoint, revision, cast.owner, search)
+    def unsynced(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as broken:
+        if when == "written":
+            broken.setattr(pq, "write_table", full)
+        else:
+            broken.setattr(os, "fsync", unsynced)
+        made = replayed(endpoint, revision, cast.owner, search)
 
     assert (made.state, made.reason) == ("failed", "The disk has no room for the result")
     assert list(results.folder().glob(f"replay-{made.pk}.*")) == []

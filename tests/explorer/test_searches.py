@@ -98,6 +98,25 @@ def test_a_result_has_the_rows_and_what_was_sent(
     assert not list(results.folder().glob("work-*"))
 
 
+def test_a_result_is_on_the_disk_before_it_has_its_name(
+    logged: Endpoint, cast: Cast, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A crash of the machine would leave an empty file of this name."""
+    synced: list[tuple[int, list[str]]] = []
+    sync = os.fsync
+
+    def told(descriptor: int) -> None:
+        names = [path.name for path in results.folder().glob(f"*{results.SUFFIX}")]
+        synced.append((os.fstat(descriptor).st_ino, names))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", told)
+    search = find(logged, cast, now, question())
+
+    path = results.folder() / search.result_path
+    assert (path.stat().st_ino, []) in synced
+
+
 def test_more_than_was_wanted_is_told(logged: Endpoint, cast: Cast, now: datetime) -> None:
     search = find(logged, cast, now, question(limit=2))
 

@@ -101,6 +101,19 @@ def test_it_answers_charts_summary_and_log(cast: Cast, served: Endpoint, client:
     assert get("charts/nothing")[0] == 404
 
 
+@pytest.mark.parametrize("kind", ["traffic", "errors", "latency", "gateway"])
+def test_charts_of_an_endpoint_without_a_revision_are_empty(
+    cast: Cast, now: datetime, client: Client, kind: str
+) -> None:
+    endpoint = making.endpoint(cast.team, now, revisions=1)
+    endpoint.stable = None
+    endpoint.save()
+    endpoint.revisions.all().delete()  # its only deployment was refused
+    found = ask(client, cast, endpoint, f"charts/{kind}", since=SINCE, until=UNTIL)
+    assert found.status_code == 200
+    assert found.json()["table"]["rows"] == []
+
+
 def test_strangers_see_nothing(cast: Cast, served: Endpoint, client: Client) -> None:
     paths = ("charts/traffic", "telemetry/summary", "telemetry/log?request_id=asked")
     for path in paths:
@@ -275,3 +288,12 @@ def test_slices_are_made_listed_and_retired(cast: Cast, compared: Endpoint, clie
     assert client.delete(one, headers=bearer(cast.viewer)).status_code == 403
     assert client.delete(one, headers=bearer(cast.owner)).status_code == 204
     assert client.get(address, headers=bearer(cast.viewer)).json() == []
+
+
+@pytest.mark.parametrize("until", ["1969-06-01T00:00:00Z", "9999-12-31T23:59:59Z"])
+@pytest.mark.parametrize("kind", ["traffic", "drift"])
+def test_a_time_of_which_nothing_can_be_kept_is_refused_in_words(
+    client: Client, cast: Cast, compared: Endpoint, kind: str, until: str
+) -> None:
+    found = ask(client, cast, compared, f"charts/{kind}", until=until)
+    assert (found.status_code, found.json().get("code")) == (400, "invalid")

@@ -24,6 +24,13 @@ def test_rows_are_as_django_gives_them() -> None:
     assert isinstance(found[0][5], bytes)
 
 
+def test_a_query_that_django_knows_to_be_empty_has_no_rows() -> None:
+    RollupFactory.create(at=AT)
+    rows = Rollup.objects.values_list("requests")
+    assert binary.of(rows.filter(revision__in=[])) == []
+    assert binary.of(rows) == list(rows)
+
+
 def test_it_is_counted_as_a_query() -> None:
     with CaptureQueriesContext(connection) as seen:
         assert binary.rows("select %s::int + 1", [2]) == [(3,)]

@@ -257,6 +257,43 @@ def test_a_window_before_without_rows_is_nothing_to_compare_with() -> None:
     assert found.text == "Nothing to compare with: the window before has 0 rows, 500 needed"
 
 
+def test_without_a_column_in_common_nothing_looks_like_the_reference() -> None:
+    assert told() == Told(
+        "incomparable",
+        "No column can be compared with the reference",
+        "They have no column in common.",
+    )
+
+
+def test_only_columns_that_were_judged_are_counted() -> None:
+    hidden, apart = column("age", State.REDACTED), column("pay", State.INCOMPARABLE)
+    few = column("late", State.NOT_ENOUGH_DATA)
+    assert told(column("a"), column("b"), hidden, apart, few) == Told(
+        "quiet",
+        "Those that can be compared look like the reference",
+        "2 columns of 12.3 k rows in 24 h; cannot be compared: pay; hidden by the policy: age",
+    )
+    found = told(column("b", State.DRIFTED), column("a"), hidden, apart, few)
+    assert found.text == "1 of 2 columns drifted: b"
+
+
+def test_what_a_policy_hides_is_not_waited_for() -> None:
+    hidden = column("age", State.REDACTED)
+    every = Told(
+        "redacted",
+        "Nothing can be said about drift: the policy hides every column",
+        "Their values are kept out of the log (capture.redact).",
+    )
+    assert told(hidden, hidden) == every
+    assert told(hidden, column("pay", State.INCOMPARABLE)) == Told(
+        "incomparable",
+        "No column can be compared with the reference",
+        "cannot be compared: pay; hidden by the policy: age",
+    )
+    found = told(hidden, column("a", State.NOT_ENOUGH_DATA), rows=213)
+    assert found.text == "Not enough data: 213 rows in 24 h, 500 needed"
+
+
 def test_values_that_are_not_sound_are_told_though_nothing_drifted() -> None:
     found = told(column("dep_delay", missing=Share(0.12, 0.004, State.DRIFTED)))
     assert found.state == "drifted"

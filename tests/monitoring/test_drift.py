@@ -183,7 +183,9 @@ def test_a_column_of_which_the_window_has_no_rows_says_nothing(
         (5, 100, 5, 100),
     ],
 )
-def test_chance_is_a_close_bound_of_fishers_exact_test(x: int, m: int, y: int, n: int) -> None:
+def test_chance_is_a_close_bound_of_twice_the_smaller_tail_of_fishers_test(
+    x: int, m: int, y: int, n: int
+) -> None:
     rows = [np.array([float(each)]) for each in (x, m, y, n)]
     likely = [
         comb(m, many) * comb(n, x + y - many)

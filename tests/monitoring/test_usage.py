@@ -77,10 +77,15 @@ def test_a_child_that_is_missed_once_counts_once() -> None:
     assert found == [Used(), Used(), Used(2.0, 20.0), Used(1.0, 10.0)]
 
 
-def test_time_that_is_lost_for_good_is_forgotten_after_a_minute() -> None:
-    lost = [look(at, 200.0 + at) for at in range(10, 90, 10)]
-    found = counted(look(0, 300.0), *lost)
-    assert found == [Used()] * 8 + [Used(10.0, 10.0)]
+def test_time_that_is_lost_for_good_is_forgotten_at_the_second_look() -> None:
+    # What is used until the old figure is reached again would count as nothing.
+    found = counted(look(0, 20.0), look(10, 2.0), look(20, 12.0), look(30, 22.0), look(40, 32.0))
+    assert found == [Used(), Used(), Used(), Used(10.0, 10.0), Used(10.0, 10.0)]
+
+
+def test_a_look_too_soon_is_no_fall() -> None:
+    found = counted(look(0, 300.0), look(1, 300.5), look(11, 200.0), look(21, 302.25))
+    assert found == [Used(), Used(), Used(), Used(2.25, 21.0)]
 
 
 def test_what_nobody_saw_for_a_minute_is_not_spread_over_it() -> None:

@@ -8,7 +8,8 @@ import pytest
 from django.test import Client
 from pytest_django import DjangoAssertNumQueries
 
-from apps.baselines import distances
+from apps.baselines import distances, packing
+from apps.baselines.layout import COUNTERS
 from apps.baselines.selectors import shape
 from apps.monitoring.drift import State
 from apps.monitoring.models import Slice, Tally
@@ -17,6 +18,7 @@ from apps.monitoring.selectors.versus import NothingToCompare
 from apps.serving.models import Endpoint, Revision
 from tests.monitoring import making
 from tests.monitoring.tallied import flights, freeze, tally
+from tests.monitoring.test_retention import keep
 from tests.people import Cast, bearer
 
 NOON = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=2)
@@ -131,6 +133,43 @@ def test_a_column_that_only_one_has_is_named(endpoint: Endpoint, now: datetime) 
     freeze(candidate.build, table, now)
     freeze(stable.build, table.drop_columns(["in.hour"]), now)
     assert versus.notes(versus.of(candidate, stable)) == {"in.hour": f"only {TWO} has it"}
+
+
+@pytest.mark.parametrize("whose", [0, 1])
+def test_a_column_that_the_policy_hides_is_told_as_redacted(
+    endpoint: Endpoint, now: datetime, whose: int
+) -> None:
+    """Though only one of the two has no rows of it, since that one's were all kept out."""
+    keep(endpoint, now, redact="[distance, hour]")
+    pair_of_both = pair_of(endpoint)
+    for at, one in enumerate(pair_of_both):
+        table = flights(1, 20_000)
+        baseline = freeze(one.build, table, now)
+        tally(one, baseline, NOON, flights(2, 2_000))
+        if at == whose:
+            spans = shape(baseline).layout.slices
+            start, stop = spans["in.distance"][0], spans["in.distance"][1] + len(COUNTERS)
+            for row in Tally.objects.filter(revision=one):
+                held = packing.unpack(row.counts).copy()
+                held[start:stop] = 0
+                row.counts = packing.pack(held)
+                row.save()
+    found = versus.judged(versus.of(*pair_of_both), NOON - HOUR, NOON + HOUR)
+    states = {one.label: one.state for one in found.columns}
+    assert states["distance"] is State.REDACTED
+    assert states["hour"] is State.QUIET  # both had it, whatever the policy says by now
+
+
+def test_revisions_without_a_column_in_common_are_compared_in_none(
+    endpoint: Endpoint, now: datetime
+) -> None:
+    candidate, stable = pair_of(endpoint)
+    table = flights(1, 5_000)
+    freeze(candidate.build, table.select(["in.hour"]), now)
+    freeze(stable.build, table.select(["in.distance"]), now)
+    pair = versus.of(candidate, stable)
+    assert list(versus.judged(pair, NOON - HOUR, NOON + HOUR).columns) == []
+    assert set(versus.notes(pair)) == {"in.hour", "in.distance"}
 
 
 def test_without_a_baseline_of_both_it_is_refused(endpoint: Endpoint, now: datetime) -> None:

@@ -12,7 +12,7 @@ from django.urls import reverse
 
 from apps.accounts.models import User
 from apps.monitoring.models import Rollup, Slice
-from apps.serving.models import Endpoint, Revision
+from apps.serving.models import Endpoint, Environment, Revision
 from tests.factories.audit import EventFactory
 from tests.factories.monitoring import RollupFactory, SliceFactory
 from tests.factories.serving import RevisionFactory
@@ -167,6 +167,34 @@ def test_the_table_of_a_chart_has_the_same_window(cast: Cast, endpoint: Endpoint
     assert client.get(f"{base}/distribution/table?window=24h").status_code == 409
 
 
+def test_the_table_of_a_time_without_a_zone_or_that_has_none(
+    cast: Cast, endpoint: Endpoint
+) -> None:
+    client = client_of(cast.viewer)
+    base = f"/endpoints/{endpoint.pk}/charts/traffic/table"
+    assert client.get(f"{base}?until=2030-01-01T10:00:00").status_code == 200
+    assert client.get(f"{base}?until=2030-01-01T10:00:00Z").status_code == 200
+    for query in (
+        "window=24h&step=15",  # no multiple of a rollup's width
+        "window=24h&until=2030-01-01T00:00:00Z&since=2031-01-01T00:00:00Z",
+        "until=9999-12-31T23:59:59Z",
+        "window=24h&revision=99",
+        "until=soon",
+    ):
+        assert client.get(f"{base}?{query}").status_code == 404, query
+
+
+def test_the_table_of_an_endpoint_without_a_revision_is_empty(
+    cast: Cast, endpoint: Endpoint
+) -> None:
+    edge = Environment.objects.create(name="edge", order=9, backend="local")
+    bare = Endpoint.objects.create(
+        model=endpoint.model, environment=edge, name="refused", created_at=recent()
+    )
+    text = client_of(cast.viewer).get(f"/endpoints/{bare.pk}/charts/traffic/table")
+    assert "Nothing was measured in this time." in text.content.decode()
+
+
 def test_five_revisions_and_a_week_take_a_fixed_number_of_queries(
     cast: Cast, endpoint: Endpoint
 ) -> None:
@@ -248,6 +276,22 @@ def test_columns_with_bins_of_their_own_say_why_they_are_not_compared(
     ).content.decode()  # fmt: skip
     assert "How far apart distance is cannot be told" in table
     assert '<th scope="col" class="num">v1 (revision 1)</th>' in table
+
+
+def test_revisions_without_a_column_in_common_do_not_look_alike(
+    cast: Cast, endpoint: Endpoint
+) -> None:
+    assert endpoint.stable is not None
+    for revision, name in (
+        (endpoint.stable, "in.distance"),
+        (endpoint.revisions.get(number=2), "in.hour"),
+    ):
+        baseline = freeze(revision.build, flights(1, 20_000).select([name]), recent())
+        tally(revision, baseline, recent(), flights(7, 2_000).select([name]))
+    text = page(cast, endpoint, "?revision=2&compare=1")
+    assert "No column can be compared with v1 (revision 1)" in text
+    assert "They have no column in common." in text
+    assert "look like" not in text
 
 
 def test_a_revision_without_a_baseline_is_named(cast: Cast, endpoint: Endpoint) -> None:

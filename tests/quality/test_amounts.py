@@ -1,6 +1,6 @@
 """R² and its interval, from sums."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -114,6 +114,41 @@ def test_labels_far_from_zero_lose_no_digits() -> None:
     predicted = actual + rng.normal(0, 0.5, size=500)
     figure = r2(one((predicted, actual), mean=1e9 + 0.5))
     assert figure.value == pytest.approx(sk.r2_score(actual, predicted), abs=1e-6)
+
+
+def test_nearly_perfect_numbers_have_an_interval() -> None:
+    """The fourth powers of errors of a thousandth of the spread were rounded to 0."""
+    actual = np.linspace(-2, 2, 100)
+    found = one((actual - np.tile([0.001, -0.002], 50), actual))
+    figures = metrics.of(found, ["rmse", "r2"])
+
+    root = 2.5e-6**0.5
+    half = metrics.Z * ((8.5e-12 - 2.5e-6**2) / 99) ** 0.5 / (2 * root)
+    rmse, share = figures["rmse"], figures["r2"]
+    assert (rmse.value, rmse.low, rmse.high) == pytest.approx((root, root - half, root + half))
+    assert share.value == pytest.approx(1 - 2.5e-6 / actual.var(), abs=1e-12)
+    assert share.low is not None
+    assert share.high is not None
+    assert 5e-7 < share.high - share.low < 2e-6
+
+
+@pytest.mark.parametrize("errors", [(3e-4, -5e-4), (1.1e-3, -1.2e-3)])
+def test_of_errors_that_were_rounded_away_there_is_no_interval(errors: Sequence[float]) -> None:
+    """Less than a step a row; and steps that are less than the square of the squares' mean."""
+    actual = np.linspace(-2, 2, 100)
+    figures = metrics.of(one((actual - np.tile(errors, 50), actual)), ["rmse", "r2"])
+
+    mean = (errors[0] ** 2 + errors[1] ** 2) / 2
+    rmse, share = figures["rmse"], figures["r2"]
+    assert rmse.value == pytest.approx(mean**0.5)
+    assert share.value == pytest.approx(1 - mean / actual.var(), abs=1e-10)
+    assert (rmse.low, rmse.high, share.low, share.high) == (None, None, None, None)
+
+
+def test_the_largest_errors_fit_the_limbs() -> None:
+    predicted = np.zeros(40)
+    found = one((predicted, np.tile([1e6, -1e6], 20)))
+    assert (found.extreme, found.e4, found.y4, found.e2y2) == (0, 4e25, 4e25, 4e25)
 
 
 finite = st.floats(-1e4, 1e4)

@@ -11,7 +11,7 @@ from sklearn import metrics as sk
 from apps.quality import cbpe, marks, metrics
 from apps.quality.amounts import Values
 from apps.quality.lifecycle import Kind
-from apps.quality.marks import Classes, Rows, Ruler, Scores
+from apps.quality.marks import Classes, Floats, Rows, Ruler, Scores
 from apps.quality.metrics import Figure
 
 SCORES = Ruler(Kind.SCORES, ("0", "1"))
@@ -112,6 +112,57 @@ def test_auc_of_bins_is_off_by_no_more_than_it_says(shape: tuple[float, float]) 
     assert figure.bound is not None
 
     assert abs(figure.value - sk.roc_auc_score(actual, score)) <= figure.bound + 1e-12
+
+
+def area_of(positives: Floats, negatives: Floats) -> Figure:
+    score = np.concatenate([positives, negatives])
+    actual = np.arange(len(score)) < len(positives)
+    rows = Rows(score, np.full(len(score), -1.0), actual.astype(float))
+    return metrics.of(one(SCORES, rows), ["roc_auc"])["roc_auc"]
+
+
+def test_the_interval_of_auc_is_delongs() -> None:
+    places = np.random.default_rng(3)
+    positives, negatives = places.binomial(49, 0.6, 40), places.binomial(49, 0.5, 60)
+    figure = area_of((positives + 0.5) / 50, (negatives + 0.5) / 50)
+
+    won = (positives[:, None] > negatives) + (positives[:, None] == negatives) / 2
+    area = won.mean()
+    variance = won.mean(axis=1).var(ddof=1) / 40 + won.mean(axis=0).var(ddof=1) / 60
+    middle, half = math.log(area / (1 - area)), metrics.Z * variance**0.5 / (area * (1 - area))
+    ends = [1 / (1 + math.exp(-middle - side * half)) for side in (-1, 1)]
+    assert (figure.value, figure.low, figure.high) == pytest.approx((area, *ends))
+
+
+@pytest.mark.parametrize(
+    ("positives", "negatives"), [(1, 200), (3, 200), (9, 200), (200, 3), (20, 20), (100, 100)]
+)
+def test_the_interval_of_auc_holds_it_of_few_labels_too(positives: int, negatives: int) -> None:
+    """Drawn again, one label is always the same: intervals of one held 14 % of 400 samples."""
+    places = np.random.default_rng(8)
+    chance = np.arange(50)[:, None] < np.arange(50)
+    shares = [
+        np.array([math.comb(49, k) * p**k * (1 - p) ** (49 - k) for k in range(50)])
+        for p in (0.5, 0.56)
+    ]
+    true = float(shares[0] @ (chance + np.eye(50) / 2) @ shares[1])
+    held = 0
+    for _ in range(400):
+        figure = area_of(
+            (places.binomial(49, 0.56, positives) + 0.5) / 50,
+            (places.binomial(49, 0.5, negatives) + 0.5) / 50,
+        )
+        assert figure.low is not None
+        assert figure.high is not None
+        held += figure.low <= true <= figure.high
+    assert held >= 0.92 * 400
+
+
+def test_an_area_of_one_has_a_lower_end() -> None:
+    """30 labels that are all in their place do not say that the next will be."""
+    high, low = np.full(10, 0.91), np.full(40, 0.11)
+    assert area_of(high, low) == Figure(1.0, metrics.wilson(10, 10)[0], 1.0, bound=0.0)
+    assert area_of(low, high) == Figure(0.0, 0.0, 1 - metrics.wilson(10, 10)[0], bound=0.0)
 
 
 def test_calibration_says_what_came_of_each_score() -> None:

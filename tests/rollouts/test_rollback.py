@@ -12,7 +12,7 @@ from apps.core.errors import Unavailable
 from apps.notifications.models import Delivery
 from apps.promotions.lifecycle import Status
 from apps.registry.models import Alias
-from apps.rollouts import reconciler
+from apps.rollouts import reconciler, shadows
 from apps.rollouts.lifecycle import Phase
 from apps.rollouts.models import Rollback, Rollout
 from apps.rollouts.services import rollbacks
@@ -110,6 +110,27 @@ def test_all_traffic_goes_back_at_once(
     split = splits.order_by("pk").last()
     assert split is not None
     assert (split.actor, split.evidence["weights"]) == (cast.operator, {"1": 100.0})
+
+
+def test_what_is_gone_back_to_gets_no_copies_any_more(
+    endpoint: Endpoint, cast: Cast, now: datetime, world: World
+) -> None:
+    """It has all traffic: each request would reach it twice."""
+    first = revision(endpoint, 1)
+    shadows.start(
+        endpoint=endpoint, revision=first, share=500, actor=cast.operator, reason="why", now=now
+    )
+
+    back(endpoint, cast, now)
+
+    assert serves(endpoint) == 1
+    assert Endpoint.objects.get(pk=endpoint.pk).shadow_wanted == {}
+    assert (world.weights, world.copies) == ({first.pk: 1000}, {})
+    last = Event.objects.filter(verb="endpoint.shadow_changed").order_by("pk").last()
+    assert last is not None
+    assert (last.actor, last.reason, last.evidence["shadow"]) == (
+        cast.operator, "callers complain", {},
+    )  # fmt: skip
 
 
 def test_the_owners_are_told_why(endpoint: Endpoint, cast: Cast, now: datetime) -> None:

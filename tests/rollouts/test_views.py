@@ -1,4 +1,4 @@
-"""Copies of requests on the endpoint's page: started, told, stopped, and by whom."""
+"""Copies of requests on the endpoint's page and in the API: started, told, stopped, by whom."""
 
 from datetime import datetime
 from typing import Any
@@ -15,7 +15,7 @@ from apps.rollouts.services.steering import RolloutRefused
 from apps.serving.lifecycle import RevisionState
 from apps.serving.models import Endpoint, Revision
 from apps.serving.services import wishes
-from tests.people import Cast
+from tests.people import Cast, bearer
 from tests.rollouts import stage
 from tests.rollouts.stage import World, tick
 from tests.rollouts.test_rollback import AT_ONCE
@@ -23,6 +23,7 @@ from tests.rollouts.test_rollback import AT_ONCE
 pytestmark = pytest.mark.django_db
 URL = "/endpoints/production/flight-delay/shadow"
 PAGE = "/endpoints/production/flight-delay"
+API = f"/api/v1{URL}"
 
 
 @pytest.fixture
@@ -222,3 +223,80 @@ def test_a_rollout_ends_what_a_person_copied(cast: Cast, now: datetime, world: W
     tick(rollout, now)
 
     assert copies(rollout.endpoint) == {}
+
+
+def test_what_sleeps_is_not_offered_and_gets_no_copies(
+    endpoint: Endpoint, cast: Cast, now: datetime
+) -> None:
+    """No copy wakes it, so the gateway would never make one."""
+    endpoint.revisions.filter(version__number=1).update(
+        state=RevisionState.ASLEEP, replicas=0, ready_replicas=0
+    )
+
+    assert shadows.candidates(endpoint) == []
+    assert "No other version is ready here" in part(cast.operator)
+    with pytest.raises(RolloutRefused) as caught:
+        shadows.start(
+            endpoint=endpoint, revision=revision(endpoint, 1), share=100, actor=cast.operator,
+            reason="why", now=now,
+        )  # fmt: skip
+    assert (caught.value.code, caught.value.message) == (
+        "not_ready", "v1 has no ready replica here; only what runs can get copies",
+    )  # fmt: skip
+    assert put(cast.operator, {1: 10.0}) == (409, "not_ready")
+    assert copies(endpoint) == {}
+
+
+def put(user: User, shares: dict[int, float], reason: str = "how is v1 now?") -> tuple[int, Any]:
+    """What the API says: the status, and the copies that are wanted or the code of a refusal."""
+    copied = [{"revision": number, "percent": percent} for number, percent in shares.items()]
+    answer = Client().put(
+        API, {"copies": copied, "reason": reason}, content_type="application/json",
+        headers=bearer(user),
+    )  # fmt: skip
+    said = answer.json()
+    return answer.status_code, said.get("shadow_wanted", said.get("code"))
+
+
+def test_the_api_takes_all_copies_that_there_should_be(endpoint: Endpoint, cast: Cast) -> None:
+    first = str(revision(endpoint, 1).pk)
+    for user, status in ((cast.viewer, 403), (cast.owner, 403), (cast.stranger, 404)):
+        assert put(user, {1: 12.5})[0] == status
+
+    assert put(cast.operator, {1: 12.5}) == (200, {first: 125})
+    event = Event.objects.get(verb="endpoint.shadow_changed")
+    assert (event.actor, event.reason) == (cast.operator, "how is v1 now?")
+    assert put(cast.operator, {1: 12.5}) == (200, {first: 125})
+    assert Event.objects.filter(verb="endpoint.shadow_changed").count() == 1
+
+    assert put(cast.operator, {}) == (200, {})
+    assert copies(endpoint) == {}
+
+
+def test_the_api_keeps_what_cannot_get_copies_out(endpoint: Endpoint, cast: Cast) -> None:
+    assert put(cast.operator, {2: 10.0}) == (409, "already_serving")
+    assert put(cast.operator, {1: 10.0, 2: 10.0}) == (409, "already_serving")
+    assert put(cast.operator, {9: 10.0}) == (409, "revision_unknown")
+    assert put(cast.operator, {1: 101.0}) == (400, "invalid")
+    assert put(cast.operator, {1: 10.0}, reason=" ") == (400, "invalid")
+    twice = {"copies": [{"revision": 1, "percent": 1}] * 2, "reason": "x"}
+    answer = Client().put(
+        API, twice, content_type="application/json", headers=bearer(cast.operator)
+    )
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid")
+    assert copies(endpoint) == {}
+
+    put(cast.operator, {1: 10.0})
+    Revision.objects.update(ready_replicas=0)
+    assert put(cast.operator, {1: 10.0})[0] == 200  # what it gets already it may keep
+    assert put(cast.operator, {1: 20.0}) == (409, "not_ready")
+    assert copies(endpoint) == {"v1": 100}
+
+
+def test_the_api_leaves_copies_to_a_rollout_that_moves(endpoint: Endpoint, cast: Cast) -> None:
+    """Else it would answer 200 to what the next tick undoes."""
+    Rollout.objects.update(phase=Phase.PROGRESSING)
+
+    assert put(cast.operator, {1: 10.0}) == (409, "endpoint_busy")
+    assert put(cast.operator, {}) == (409, "endpoint_busy")
+    assert copies(endpoint) == {}

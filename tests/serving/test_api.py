@@ -6,7 +6,6 @@ import pytest
 from django.test import Client
 
 from apps.accounts.lifecycle import Scope
-from apps.audit.models import Event
 from apps.serving import keys
 from apps.serving.models import Endpoint, Environment
 from apps.serving.services import wishes
@@ -56,37 +55,6 @@ def test_an_endpoint_shows_wanted_and_seen_traffic(
     assert more["policy"] is None
     assert more["serving"]["scaling"]["max"] == 1
     assert more["use"] == {"days": 30, "replica_hours": 0.0, "saved_hours": 0.0}
-
-
-def test_copies_are_asked_for_by_who_runs_the_endpoint(
-    client: Client, cast: Cast, endpoint: Endpoint
-) -> None:
-    path = "/api/v1/endpoints/production/flight-delay/shadow"
-    body = {"copies": [{"revision": 1, "percent": 12.5}], "reason": "before the rollout"}
-    operator = bearer(cast.operator)
-    for headers, status in ((bearer(cast.viewer), 403), (bearer(cast.owner), 403), (operator, 200)):
-        answer = client.put(path, body, content_type="application/json", headers=headers)
-        assert answer.status_code == status
-    revision = endpoint.revisions.get()
-    assert answer.json()["shadow_wanted"] == {str(revision.pk): 125}
-    event = Event.objects.get(verb="endpoint.shadow_changed")
-    assert (event.actor_name, event.reason) == (cast.operator.username, "before the rollout")
-    for wrong, status, code in (
-        ([{"revision": 9, "percent": 1}], 409, "revision_unknown"),
-        ([{"revision": 1, "percent": 101}], 400, "invalid"),
-        ([{"revision": 1, "percent": 1}, {"revision": 1, "percent": 2}], 400, "invalid"),
-    ):
-        answer = client.put(
-            path,
-            {"copies": wrong, "reason": "x"},
-            content_type="application/json",
-            headers=operator,
-        )
-        assert (answer.status_code, answer.json()["code"]) == (status, code)
-    answer = client.put(
-        path, {"copies": [], "reason": "seen"}, content_type="application/json", headers=operator
-    )
-    assert answer.json()["shadow_wanted"] == {}
 
 
 def test_somebody_of_another_team_sees_none_of_it(

@@ -8,8 +8,19 @@ from collections.abc import Sequence
 from typing import Any
 
 import psycopg
+from django.core.exceptions import EmptyResultSet
 from django.db import connection
+from django.db.models import QuerySet
 from psycopg.pq import Format
+
+
+def of(found: QuerySet[Any, tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """It gives all rows of a `values_list`, as `rows` does."""
+    try:
+        asked = found.query.sql_with_params()
+    except EmptyResultSet:  # one of none: Django makes no SQL of it
+        return []
+    return rows(*asked)
 
 
 def rows(sql: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:

@@ -1,6 +1,6 @@
 """How far live rows have drifted. Its cost does not depend on the number of predictions."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
@@ -75,20 +75,25 @@ def of(
         frozen.importance,
         is_fitted=against == "baseline",
     )
-    columns = _told(revision, seen.rows, columns)
+    hidden = hidden_of(revision, seen.rows, {one.name: one.rows for one in columns})
+    columns = redacted(columns, hidden)
     return Drift(baseline, begin, until, seen.rows, begin < since, columns)
 
 
-def _told(revision: Revision, rows: int, columns: list[ColumnDrift]) -> list[ColumnDrift]:
+def hidden_of(revision: Revision, rows: int, seen: Mapping[str, int]) -> frozenset[str]:
+    """It names the columns of a window of rows that a policy hides; `seen`: column -> its rows."""
+    if not rows or all(seen.values()):
+        return frozenset()
+    kept_out = serving_part(revision.endpoint).capture.redact
+    if not kept_out:
+        return frozenset()
+    hidden = shapes.plan(revision.build.signature, kept_out).hidden
+    return frozenset(name for name, many in seen.items() if name in hidden and not many)
+
+
+def redacted(columns: Sequence[ColumnDrift], hidden: Collection[str]) -> list[ColumnDrift]:
     """It tells columns that a policy hides from those of too few rows: to wait for more is vain."""
-    if not rows or all(one.rows for one in columns):
-        return columns
-    redacted = serving_part(revision.endpoint).capture.redact
-    hidden = shapes.plan(revision.build.signature, redacted).hidden if redacted else frozenset()
-    return [
-        replace(one, state=State.REDACTED) if one.name in hidden and not one.rows else one
-        for one in columns
-    ]
+    return [replace(one, state=State.REDACTED) if one.name in hidden else one for one in columns]
 
 
 @dataclass(frozen=True)

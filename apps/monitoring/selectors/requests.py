@@ -106,7 +106,7 @@ def series(
     starts, step, width = _buckets(since, until, step_seconds, now)
     end = starts[-1] + timedelta(seconds=step)
     rows = _of(endpoint, origin).filter(width_seconds=width, at__gte=starts[0], at__lt=end)
-    found = binary.rows(*rows.values_list(*_DRAWN).query.sql_with_params())
+    found = binary.of(rows.values_list(*_DRAWN))
     revisions = Revision.objects.filter(pk__in={row[0] for row in found}).select_related("version")
     points = _points(found, starts[0], step)
     return [

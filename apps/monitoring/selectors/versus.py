@@ -19,7 +19,7 @@ from apps.monitoring import drift, shared_bins
 from apps.monitoring.drift import ColumnDrift, State
 from apps.monitoring.models import Slice
 from apps.monitoring.selectors import tallies
-from apps.monitoring.selectors.drift import Drift
+from apps.monitoring.selectors.drift import Drift, hidden_of, redacted
 from apps.monitoring.shared_bins import Shared
 from apps.serving.models import Revision
 
@@ -134,6 +134,11 @@ def judged(
         is_fitted=False,
     )
     told = [_untold(one) if one.name in pair.shared.apart else one for one in found]
+    ours = {one.name: one.rows for one in found}
+    theirs = {one.name: one.reference_rows for one in found}
+    hidden = hidden_of(pair.one.revision, seen.one.rows, ours)
+    hidden |= hidden_of(pair.other.revision, seen.other.rows, theirs)
+    told = redacted(told, hidden)
     ranked = sorted(told, key=lambda one: (not one.is_loud, -one.rank, one.name))
     return Drift(pair.one.baseline, since, until, seen.one.rows, False, ranked)
 

@@ -7,8 +7,8 @@ from django.contrib.auth.decorators import login_required
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.utils import timezone
-from django.utils.dateparse import parse_datetime
 from django.views.decorators.http import require_safe
+from rest_framework.exceptions import ValidationError
 
 from apps.accounts.selectors import require
 from apps.core.templatetags import formats
@@ -37,13 +37,11 @@ def chart_table(request: HttpRequest, pk: int, kind: str) -> HttpResponse:
     given = ChartRequestSerializer(data=request.GET)
     if not given.is_valid():
         raise Http404
-    asked = given.asked(endpoint, timezone.now())
-    words = f"{asked.since:%Y-%m-%d %H:%M} to {asked.until:%Y-%m-%d %H:%M} UTC"
-    if "window" not in request.GET:
-        until = parse_datetime(request.GET.get("until", "")) or timezone.now()
-        asked = charts.Asked(until - TABLE_WINDOW, until, TABLE_STEP_SECONDS, TABLE_STEP_SECONDS)
-        words = "Last 15 minutes"
-    chart = charts.of(endpoint, kind, asked)
+    try:
+        words, asked = _asked(given, endpoint, timezone.now())
+        chart = charts.of(endpoint, kind, asked)
+    except (ValidationError, ValueError, OverflowError) as wrong:
+        raise Http404 from wrong
     table = chart["table"]
     is_timed = table["columns"][0] == "at"
     is_share = "share" in table["unit"]
@@ -70,6 +68,19 @@ def drift(request: HttpRequest, environment: str, name: str) -> HttpResponse:
     endpoint = endpoint_of(request, environment, name, "view")
     found = _last_day(endpoint, timezone.now())
     return render(request, "monitoring/_drift.html", {"endpoint": endpoint, **found})
+
+
+def _asked(
+    given: ChartRequestSerializer, endpoint: Endpoint, now: datetime
+) -> tuple[str, charts.Asked]:
+    """What the table is of, in words and in figures. Raises: ValidationError, OverflowError."""
+    asked = given.asked(endpoint, now)
+    words = f"{asked.since:%Y-%m-%d %H:%M} to {asked.until:%Y-%m-%d %H:%M} UTC"
+    if "window" in given.validated_data:
+        return words, asked
+    until = given.validated_data.get("until") or now
+    step = TABLE_STEP_SECONDS
+    return "Last 15 minutes", charts.Asked(until - TABLE_WINDOW, until, step, step)
 
 
 def _last_day(endpoint: Endpoint, now: datetime) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from apps.rollouts.models import KEEP_WARM_SECONDS, Rollback, Rollout
 from apps.rollouts.services.steering import RolloutRefused
 from apps.serving.lifecycle import WEIGHT_TOTAL, RevisionWish
 from apps.serving.models import Endpoint, Revision
+from apps.serving.selectors import weights_of
 from apps.serving.services import sights, wishes
 
 log = logging.getLogger(__name__)
@@ -74,6 +75,9 @@ def _roll_back(
     wishes.set_traffic(
         endpoint=held, weights={target.pk: WEIGHT_TOTAL}, actor=actor, reason=reason, now=now
     )
+    copies = weights_of(held.shadow_wanted)
+    if copies.pop(target.pk, None):  # it would be asked everything twice
+        wishes.set_shadow(endpoint=held, shares=copies, actor=actor, reason=reason, now=now)
     left, brought = held.stable, selectors.brought_in(held.stable)
     wishes.set_stable(endpoint=held, revision=target, now=now)
     aliases.set_alias(
