@@ -27,6 +27,7 @@ from apps.explorer.question import (
 from apps.serving.models import Endpoint
 
 DEFAULT_ROWS = 1_000
+MOST_TEXT = 131_072  # characters of values with commas between them
 SECOND = timedelta(seconds=1)
 MOMENT = "%Y-%m-%dT%H:%M:%S"
 MOMENTS = [MOMENT, "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%d"]
@@ -145,6 +146,9 @@ def condition(column: str, op: str, text: str, known: Mapping[str, str]) -> Cond
 def _parts(text: str) -> list[str]:
     """It reads values with commas between them; one that holds commas stands in quotes."""
     try:
+        # The reader's own limit is the process's: whoever reads files of CSV may have raised it.
+        if len(text) > MOST_TEXT:
+            raise ValueError("It is too long")
         [parts] = csv.reader([text.strip() or '""'], skipinitialspace=True)
     except (csv.Error, ValueError):  # line ends outside of quotes, or a million characters
         raise SearchRefused(

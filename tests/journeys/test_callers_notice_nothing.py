@@ -1,9 +1,12 @@
 """Whatever is killed or hangs beside two replicas, callers get their answers; and who comes to a
 sleeping model waits for its start."""
 
+import contextlib
 import os
 import signal
 from functools import partial
+
+import psycopg
 
 from tests.journeys import paths
 from tests.journeys.client import Json, until
@@ -25,6 +28,14 @@ SLEEPY = (
       scaling: {min: 0, max: 1, idle_seconds: 2}
 """
 )
+
+
+def answers_questions(product: Product) -> bool | None:
+    """Whether PostgreSQL is over what it had not written down when it was killed."""
+    with contextlib.suppress(psycopg.OperationalError):
+        psycopg.connect(product.stack.database_url, connect_timeout=5).close()
+        return True
+    return None
 
 
 def stable(product: Product, model: str) -> Json:
@@ -61,6 +72,7 @@ def test_two_replicas_outlive_everything_beside_them(product: Product, model: st
             answers(calls, 20)
             product.comes_back(name, pid)
             if name == "postgres":
+                until("the database answers", partial(answers_questions, product), 60)
                 # Pages neither: every connection that the web process had is gone.
                 seen = [product.reader.http.get("endpoints").status_code for _ in range(6)]
                 assert seen == [200] * 6
