@@ -97,12 +97,13 @@ DATABASES = {"default": env.db_url_config(STACK.database_url)}
 DATABASES["default"]["ENGINE"] = "django.db.backends.postgresql"
 # A thread a request: without a pool each would open its own connection.
 _serves = any("uvicorn" in argument for argument in sys.argv)
-# Asked before it is used: after a restart of the database each connection that was open would
-# answer one page with an error.
-DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 if _serves:
+    DATABASES["default"]["ENGINE"] = "mlops_portal.postgres"  # asks each before it is used
     DATABASES["default"]["OPTIONS"] = {"pool": {"min_size": 2, "max_size": 40, "timeout": 10}}
 else:
+    # Asked before it is used: after a restart of the database each connection that was open would
+    # answer one task with an error.
+    DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
     DATABASES["default"]["CONN_MAX_AGE"] = 600
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 

@@ -4,6 +4,7 @@ sleeping model waits for its start."""
 import contextlib
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import psycopg
@@ -28,6 +29,13 @@ SLEEPY = (
       scaling: {min: 0, max: 1, idle_seconds: 2}
 """
 )
+
+
+def crowd(product: Product) -> None:
+    """Many readers at once, who leave as many connections to the database idle."""
+    with ThreadPoolExecutor(12) as readers:
+        seen = list(readers.map(lambda _: product.reader.http.get("endpoints"), range(48)))
+    assert {answer.status_code for answer in seen} == {200}
 
 
 def answers_questions(product: Product) -> bool | None:
