@@ -75,6 +75,7 @@ def test_two_replicas_outlive_everything_beside_them(product: Product, model: st
 
     with Trickle(product, model, every=0.02) as calls:
         answers(calls, 20)
+        crowd(product)
         for name in ("collector", "scaler", "worker", "ticker", "valkey", "postgres", "web"):
             pid = product.kill9(name)
             answers(calls, 20)
