@@ -110,7 +110,7 @@ class Drift(APIView):
         side = versus.side(revision)
         notes: dict[str, str] = {}
         if other is not None:
-            pair = versus.of(revision, other)
+            pair = versus.during(revision, other, since, until, slice=part)
             found, notes = versus.judged(pair, since, until, slice=part), versus.notes(pair)
         else:
             found = drift.of(revision, since, until, against=given.against, slice=part)

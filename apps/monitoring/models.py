@@ -234,6 +234,25 @@ class Counted(models.Model):
         return f"{self.row_file_id} by baseline {self.baseline_id}"
 
 
+class Comparison(models.Model):
+    """The rows of one revision are counted in the bins of another's version as well.
+
+    So that the two can be compared value by value, whatever data their baselines were made of.
+    """
+
+    revision = models.ForeignKey(Revision, on_delete=models.CASCADE, related_name="comparisons")
+    other = models.ForeignKey(Revision, on_delete=models.CASCADE, related_name="+")
+    created_at = models.DateTimeField()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["revision", "other"], name="comparison_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.revision_id} in the bins of {self.other_id}"
+
+
 class Expired(models.Model):
     """What was removed from an endpoint's log and stands in no audit event yet."""
 

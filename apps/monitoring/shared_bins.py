@@ -1,9 +1,10 @@
 """Brings the counts of two layouts into bins that both have. Pure.
 
 The rows of a version are counted in the bins of its own baseline. Where another version's baseline
-has other bins, a shared bin is a sum of whole bins of either side, so that what is counted stays
-exact. Only fineness is lost: joining bins never makes a distance larger. A column without enough
-shared bins stands apart: nobody can tell how far its two sides are from each other.
+has other bins, and the rows of one side were counted in those as well, they are compared there.
+Else a shared bin is a sum of whole bins of either side, so that what is counted stays exact. Only
+fineness is lost: joining bins never makes a distance larger. A column without enough shared bins
+stands apart: nobody can tell how far its two sides are from each other.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ import numpy.typing as npt
 from apps.baselines.layout import COUNTERS, Column, Counts, Kind, Layout
 from apps.baselines.meaning import OUTPUT, Form, Meaning
 
+OF_NUMBERS = (Kind.NUMERIC, Kind.DISCRETE)  # one may be counted in the bins of the other
 LEAST_BINS = 3  # of numbers: two say hardly more than which side of one edge the values lie on
 KINDS = {
     Kind.NUMERIC: "numbers in spans",
@@ -31,16 +33,20 @@ Span = tuple[float, float, float]  # from, to, share of all values
 
 @dataclass(frozen=True)
 class Shared:
-    """The bins of two layouts' columns that are in both, in the order of the first."""
+    """The bins of two layouts' columns that are in both, in the order of the first.
+
+    The counts of a side whose rows were counted in the other's bins as well are those of its own
+    layout, and behind them those of the other's.
+    """
 
     layout: Layout
     apart: Mapping[str, str]  # column -> why no distance can be told; one bin holds its values
     merged: Mapping[str, str]  # column -> what was joined
     only: tuple[tuple[str, ...], tuple[str, ...]]  # columns that the other layout has not
-    places: tuple[Places, Places]  # of each slot of either layout in the shared one; size: nowhere
+    places: tuple[Places, Places]  # of each slot of either side in the shared one; size: nowhere
 
     def first(self, counts: Counts) -> Counts:
-        """It brings counts of the first layout into the shared bins."""
+        """It brings counts of the first side into the shared bins."""
         return self._brought(counts, self.places[0])
 
     def second(self, counts: Counts) -> Counts:
@@ -60,12 +66,19 @@ class Joined:
     places: tuple[Sequence[int], Sequence[int]]
     apart: str = ""
     merged: str = ""
+    twice: int | None = None  # the side whose place is that in the other's bins
 
 
-def share(first: Layout, second: Layout, names: tuple[str, str]) -> Shared:
-    """It finds the bins that both have; `names` are those of the two sides in words."""
+def share(
+    first: Layout, second: Layout, names: tuple[str, str], twice: int | None = None
+) -> Shared:
+    """It finds the bins that both have; `names` are those of the two sides in words.
+
+    `twice`: the side, 0 or 1, whose rows were counted in the other's bins as well.
+    """
+    meanings = (first.meaning, second.meaning)
     joined = [
-        join(column, second.by_name[column.name], names, (first.meaning, second.meaning))
+        _finest(column, second.by_name[column.name], names, meanings, twice)
         for column in first.columns
         if column.name in second.by_name
     ]
@@ -75,8 +88,35 @@ def share(first: Layout, second: Layout, names: tuple[str, str]) -> Shared:
         apart={one.column.name: one.apart for one in joined if one.apart},
         merged={one.column.name: one.merged for one in joined if one.merged},
         only=(_missing_in(second, first), _missing_in(first, second)),
-        places=(_places(first, layout, joined, 0), _places(second, layout, joined, 1)),
-    )
+        places=(_places(first, second, layout, joined, 0, twice),
+                _places(second, first, layout, joined, 1, twice)),
+    )  # fmt: skip
+
+
+def _finest(
+    first: Column,
+    second: Column,
+    names: tuple[str, str],
+    meanings: tuple[Meaning | None, Meaning | None],
+    twice: int | None,
+) -> Joined:
+    """It takes the bins that one side was counted in for the other's sake, where that is finer."""
+    found = join(first, second, names, meanings)
+    if twice is None or not (found.apart or found.merged):
+        return found
+    guest, host = (first, second) if twice == 0 else (second, first)
+    if not _can_be_counted(guest, host) or _speaks_of_other(first, second, meanings):
+        return found
+    column = _ranged(host, host)  # both sides' values are below and above the same range
+    places = range(host.bins)
+    return Joined(column, (places, places), twice=twice)
+
+
+def _can_be_counted(guest: Column, host: Column) -> bool:
+    """Whether bins of one column say something of another's values."""
+    if guest.kind in OF_NUMBERS:
+        return host.kind in OF_NUMBERS
+    return guest.kind is host.kind is Kind.CATEGORICAL
 
 
 def join(
@@ -86,8 +126,8 @@ def join(
     meanings: tuple[Meaning | None, Meaning | None] = (None, None),
 ) -> Joined:
     """It finds the shared bins of one column."""
-    said = [_said(first, meanings[0]), _said(second, meanings[1])]
-    if said[0] and said[1] and said[0] != said[1]:
+    if _speaks_of_other(first, second, meanings):
+        said = [_said(first, meanings[0]), _said(second, meanings[1])]
         why = f"in {names[0]} it is the probability of {said[0]}, in {names[1]} of {said[1]}"
         return _apart(first, second, why)
     if first.kind is not second.kind:
@@ -200,6 +240,14 @@ def _ranged(first: Column, second: Column) -> Column:
     return replace(first, singles=0.0, low=None, high=None)
 
 
+def _speaks_of_other(
+    first: Column, second: Column, meanings: tuple[Meaning | None, Meaning | None]
+) -> bool:
+    """Whether both are probabilities, each of another class."""
+    said = {_said(first, meanings[0]), _said(second, meanings[1])} - {""}
+    return len(said) > 1
+
+
 def _said(column: Column, meaning: Meaning | None) -> str:
     """The class that a column is the probability of; "" where it is none or nobody knows."""
     if meaning is None or not meaning.classes:
@@ -220,11 +268,22 @@ def _missing_in(layout: Layout, other: Layout) -> tuple[str, ...]:
     return tuple(column.name for column in other.columns if column.name not in layout.by_name)
 
 
-def _places(own: Layout, shared: Layout, joined: Sequence[Joined], side: int) -> Places:
-    places = np.full(own.size, shared.size, dtype=np.int64)
+def _places(
+    own: Layout,
+    other: Layout,
+    shared: Layout,
+    joined: Sequence[Joined],
+    side: int,
+    twice: int | None,
+) -> Places:
+    more = other.size if twice == side else 0
+    places = np.full(own.size + more, shared.size, dtype=np.int64)
     for one in joined:
-        start, stop = own.slices[one.column.name]
+        in_others = one.twice == side
+        begin = own.size if in_others else 0
+        start, stop = (other if in_others else own).slices[one.column.name]
         to, counters = shared.slices[one.column.name]
-        places[start:stop] = to + np.array(one.places[side], dtype=np.int64)
-        places[stop : stop + len(COUNTERS)] = counters + np.arange(len(COUNTERS))
+        places[begin + start : begin + stop] = to + np.array(one.places[side], dtype=np.int64)
+        end = begin + stop
+        places[end : end + len(COUNTERS)] = counters + np.arange(len(COUNTERS))
     return places

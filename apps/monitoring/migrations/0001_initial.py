@@ -179,6 +179,18 @@ class Migration(migrations.Migration):
                 'constraints': [models.UniqueConstraint(fields=('revision', 'width_seconds', 'at', 'index'), name='replica_use_once')],
             },
         ),
+        migrations.CreateModel(
+            name='Comparison',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('created_at', models.DateTimeField()),
+                ('other', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to='serving.revision')),
+                ('revision', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='comparisons', to='serving.revision')),
+            ],
+            options={
+                'constraints': [models.UniqueConstraint(fields=('revision', 'other'), name='comparison_once')],
+            },
+        ),
         migrations.AddIndex(
             model_name='logfile',
             index=models.Index(fields=['endpoint', 'day'], name='log_file_day'),

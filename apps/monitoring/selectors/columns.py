@@ -51,7 +51,17 @@ class Wanted:
     @cached_property
     def pair(self) -> Versus | None:
         """Both revisions, where two are compared."""
-        return None if self.other is None else versus.of(self.side.revision, self.other)
+        if self.other is None:
+            return None
+        return versus.during(
+            self.side.revision,
+            self.other,
+            self.since,
+            self.until,
+            step_seconds=self.step_seconds,
+            slice=self.slice,
+            shadow=self.shadow,
+        )
 
     def wants(self, column: str) -> bool:
         return self.column in ("", column)
@@ -71,7 +81,7 @@ def drift_chart(wanted: Wanted) -> Json:
     pair = wanted.pair
     found = stretched(wanted)
     order = sorted(found.js, key=lambda column: -max(value or 0.0 for value in found.js[column]))
-    natural = found.frozen.natural.get(wanted.column, {}).get("js", 0.0)
+    natural = 0.0 if pair else found.frozen.natural.get(wanted.column, {}).get("js", 0.0)
     chart = features.drift(
         found.at,
         {label_of(column): found.js[column] for column in order},
@@ -105,9 +115,9 @@ def stretched(wanted: Wanted) -> Stretches:
 def _between(wanted: Wanted, pair: Versus) -> Stretches:
     """Each stretch of one with the same stretch of the other: both had the same hours."""
     span = (wanted.since, wanted.until, wanted.step_seconds)
-    read = versus.series(pair, *span, slice=wanted.slice, shadow=wanted.shadow)
+    read = versus.series(pair, *span, slice=wanted.slice)
     at, merged = stretches(*read, wanted.step_seconds)
-    size, shared = pair.one.frozen.layout.size, pair.shared
+    size, shared = pair.one.size, pair.shared
     js: dict[str, list[float | None]] = {}
     for counts in merged:
         ours, theirs = shared.first(counts[:size]), shared.second(counts[size:])
@@ -191,7 +201,7 @@ def distribution_chart(wanted: Wanted) -> Json:
 def _distribution_between(wanted: Wanted, pair: Versus) -> Json:
     """In the bins that both have; else each in its own, and in words why that is no distance."""
     column = _column(pair.shared.layout, wanted.column, versus.notes(pair))
-    seen = versus.window(pair, wanted.since, wanted.until, slice=wanted.slice, shadow=wanted.shadow)
+    seen = versus.window(pair, wanted.since, wanted.until, slice=wanted.slice)
     look = features.Look(
         (pair.other.name, pair.one.name),
         label_of(column.name),
@@ -238,7 +248,7 @@ def counted(wanted: Wanted, seen: Drift) -> tuple[Layout, Ints, Ints]:
     wanted = replace(wanted, since=seen.since, until=seen.until)
     pair = wanted.pair
     if pair is not None:
-        both = versus.window(pair, seen.since, seen.until, slice=wanted.slice, shadow=wanted.shadow)
+        both = versus.window(pair, seen.since, seen.until, slice=wanted.slice)
         shared = pair.shared
         return shared.layout, shared.second(both.other.counts), shared.first(both.one.counts)
     side = wanted.side

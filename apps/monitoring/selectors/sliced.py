@@ -6,7 +6,7 @@ As the model servers saw them: the gateway knows nothing of columns.
 from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 
-from django.db.models import QuerySet
+from django.db.models import F, QuerySet
 from django.utils import timezone
 
 from apps.baselines import selectors as baselines
@@ -63,10 +63,12 @@ def _of(
     endpoint: Endpoint, part: Slice, since: datetime, until: datetime, width: int, shadow: bool
 ) -> QuerySet[Tally]:
     revisions = dict(endpoint.revisions.values_list("pk", "version_id"))
-    # Rows are counted by each baseline that was in force; two of them would count them twice.
+    # Rows are counted by each baseline that was in force, and by those of others that they are
+    # compared with; two of them would count them twice.
     in_force = baselines.in_force_of(revisions.values())
     return Tally.objects.filter(
         revision__in=list(revisions),
+        revision__version=F("baseline__version"),
         baseline__in=[one.pk for one in in_force.values()],
         slice=part,
         shadow=shadow,

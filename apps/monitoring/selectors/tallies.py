@@ -49,9 +49,9 @@ def window(
     shadow: bool = False,
     now: datetime | None = None,
 ) -> Window:
-    """It sums the rows of a span of time, all in one; of all revisions, or of those given.
+    """It sums the rows of a span of time, all in one.
 
-    Of a time that only coarser tiers hold, the spans that it touches.
+    Of the revisions of the baseline's version, or of those given. Of a time that only coarser tiers hold, the spans that it touches.
     """
     parts = windows.cover(since, until, _kept(now))
     found = _rows(endpoint, baseline, parts, slice, revisions, shadow=shadow)
@@ -136,7 +136,9 @@ def _rows(
     if not parts:
         return []
     if revisions is None:
-        chosen = list(endpoint.revisions.values_list("pk", flat=True))
+        # Others may be counted in these bins too, to be compared.
+        own = endpoint.revisions.filter(version=baseline.version_id)
+        chosen = list(own.values_list("pk", flat=True))
     else:
         chosen = [revision.pk for revision in revisions]
     # Not "is not distinct from": no index is looked into for that.

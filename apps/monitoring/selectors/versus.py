@@ -1,11 +1,11 @@
 """The rows of a revision against those that another one had at the same time.
 
-Each is counted in the bins of its own version's baseline; what both have is compared
-(`shared_bins`).
+Each is counted in the bins of its own version's baseline, and one of them in the other's as well
+where a Comparison says so; what both have is compared (`shared_bins`).
 """
 
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import lru_cache
 
 import numpy as np
@@ -17,7 +17,7 @@ from apps.baselines.selectors import Frozen
 from apps.core.errors import Refused
 from apps.monitoring import drift, shared_bins
 from apps.monitoring.drift import ColumnDrift, State
-from apps.monitoring.models import Slice
+from apps.monitoring.models import Comparison, Slice
 from apps.monitoring.selectors import tallies
 from apps.monitoring.selectors.drift import Drift, hidden_of, redacted
 from apps.monitoring.shared_bins import Shared
@@ -39,10 +39,21 @@ class Side:
     revision: Revision
     baseline: Baseline
     frozen: Frozen
+    also: Baseline | None = None  # the other's, in whose bins its rows were counted as well
+    shadow: bool = False  # of copies that it answered; else what it answered callers
 
     @property
     def name(self) -> str:
-        return name_of(self.revision)
+        return name_of(self.revision) + (", copies" if self.shadow else "")
+
+    @property
+    def size(self) -> int:
+        """How many counts its rows have: its own, and behind them those in the other's bins."""
+        return sum(baselines.shape(one).layout.size for one in self.counted_by)
+
+    @property
+    def counted_by(self) -> tuple[Baseline, ...]:
+        return (self.baseline,) if self.also is None else (self.baseline, self.also)
 
 
 @dataclass(frozen=True)
@@ -79,9 +90,88 @@ def side(revision: Revision) -> Side:
 
 
 def of(revision: Revision, other: Revision) -> Versus:
-    """It sets two revisions beside each other. Raises: NothingToCompare as `side`."""
-    one, against = side(revision), side(other)
-    return Versus(one, against, _shared(one.baseline, against.baseline, (one.name, against.name)))
+    """It sets two revisions beside each other, each in its own bins.
+
+    Raises: NothingToCompare as `side`.
+    """
+    return _beside(side(revision), side(other))
+
+
+def during(
+    revision: Revision,
+    other: Revision,
+    since: datetime,
+    until: datetime,
+    *,
+    step_seconds: int = 0,
+    slice: Slice | None = None,
+    shadow: bool = False,
+    now: datetime | None = None,
+) -> Versus:
+    """As `of`, in the other's bins where all rows of that time were counted in those as well.
+
+    `step_seconds`: of a chart, whose first and last steps reach beyond the window.
+
+    Copies (`shadow`) are compared with what the other answered callers, or with the copies that it
+    answered where it had no callers.
+    Raises: NothingToCompare as `side`.
+    """
+    step = timedelta(seconds=step_seconds)
+    span = (since - step, until + step, slice, now)
+    one, against = replace(side(revision), shadow=shadow), side(other)
+    if shadow and not _rows(against, against.baseline, *span):
+        copies = replace(against, shadow=True)
+        against = copies if _rows(copies, copies.baseline, *span) else against
+    for guest, host in ((one, against), (against, one)):
+        if _is_counted(guest, host, *span):
+            twice = replace(guest, also=host.baseline)
+            return _beside(twice, host) if guest is one else _beside(host, twice)
+    return _beside(one, against)
+
+
+def _beside(one: Side, other: Side) -> Versus:
+    twice = next((place for place, each in enumerate((one, other)) if each.also), None)
+    names = (one.name, other.name)
+    return Versus(one, other, _shared(one.baseline, other.baseline, names, twice))
+
+
+def _is_counted(
+    guest: Side,
+    host: Side,
+    since: datetime,
+    until: datetime,
+    slice: Slice | None,
+    now: datetime | None,
+) -> bool:
+    """Whether each row of one that is counted in its own bins is in the other's, too.
+
+    Files wait for their turn, those of long ago are left out, and of others only sums are left.
+    """
+    known = Comparison.objects.filter(revision=guest.revision, other=host.revision)
+    if guest.baseline.pk == host.baseline.pk or not known.exists():
+        return False
+    span = (since, until, slice, now)
+    return _rows(guest, guest.baseline, *span) == _rows(guest, host.baseline, *span)
+
+
+def _rows(
+    of: Side,
+    baseline: Baseline,
+    since: datetime,
+    until: datetime,
+    slice: Slice | None,
+    now: datetime | None,
+) -> int:
+    return tallies.window(
+        of.revision.endpoint,
+        baseline,
+        since,
+        until,
+        slice=slice,
+        revisions=[of.revision],
+        shadow=of.shadow,
+        now=now,
+    ).rows
 
 
 def window(
@@ -90,24 +180,29 @@ def window(
     until: datetime,
     *,
     slice: Slice | None = None,
-    shadow: bool = False,
     now: datetime | None = None,
 ) -> Seen:
     """It reads what both had; that of the second begins and ends when the first does."""
-    one, other = (
+    return Seen(*(_seen(each, since, until, slice, now) for each in (pair.one, pair.other)))
+
+
+def _seen(
+    of: Side, since: datetime, until: datetime, slice: Slice | None, now: datetime | None
+) -> tallies.Window:
+    found = [
         tallies.window(
-            each.revision.endpoint,
-            each.baseline,
+            of.revision.endpoint,
+            baseline,
             since,
             until,
             slice=slice,
-            revisions=[each.revision],
-            shadow=shadow,
+            revisions=[of.revision],
+            shadow=of.shadow,
             now=now,
         )
-        for each in (pair.one, pair.other)
-    )
-    return Seen(one, other)
+        for baseline in of.counted_by
+    ]
+    return replace(found[0], counts=np.concatenate([one.counts for one in found]))
 
 
 def judged(
@@ -116,20 +211,20 @@ def judged(
     until: datetime,
     *,
     slice: Slice | None = None,
-    shadow: bool = False,
     now: datetime | None = None,
 ) -> Drift:
     """It judges the columns that both have, as `drift.of` does against the window before.
 
-    What is usual for a column and how much it matters are those of the first. The window is never
-    widened: further back the two may not have served together.
+    How much a column matters is told by the first. What is usual is no measure here: days differ
+    from each other, and these are rows of the same. The window is never widened: further back the
+    two may not have served together.
     """
-    seen = window(pair, since, until, slice=slice, shadow=shadow, now=now)
+    seen = window(pair, since, until, slice=slice, now=now)
     found = drift.judge(
         pair.shared.layout,
         pair.shared.second(seen.other.counts),
         pair.shared.first(seen.one.counts),
-        pair.one.frozen.natural,
+        {},
         pair.one.frozen.importance,
         is_fitted=False,
     )
@@ -150,28 +245,31 @@ def series(
     step_seconds: int,
     *,
     slice: Slice | None = None,
-    shadow: bool = False,
     now: datetime | None = None,
 ) -> tuple[list[datetime], Counts, Counts]:
     """It gives the starts of steps, the counts of both beside each other, and their rows, (n, 2).
 
     Raises: ValueError as `tallies.series`.
     """
-    (starts, ours, our_rows), (_, theirs, their_rows) = (
-        tallies.series(
-            each.revision.endpoint,
-            each.baseline,
-            since,
-            until,
-            step_seconds,
-            slice=slice,
-            revisions=[each.revision],
-            shadow=shadow,
-            now=now,
-        )
+    found = [
+        [
+            tallies.series(
+                each.revision.endpoint,
+                baseline,
+                since,
+                until,
+                step_seconds,
+                slice=slice,
+                revisions=[each.revision],
+                shadow=each.shadow,
+                now=now,
+            )
+            for baseline in each.counted_by
+        ]
         for each in (pair.one, pair.other)
-    )
-    return starts, np.hstack([ours, theirs]), np.stack([our_rows, their_rows], axis=1)
+    ]
+    counts = np.hstack([counts for each in found for _, counts, _ in each])
+    return found[0][0][0], counts, np.stack([each[0][2] for each in found], axis=1)
 
 
 def notes(pair: Versus) -> dict[str, str]:
@@ -193,6 +291,9 @@ def _untold(one: ColumnDrift) -> ColumnDrift:
 
 
 @lru_cache(KEPT_PAIRS)
-def _shared(one: Baseline, other: Baseline, names: tuple[str, str]) -> Shared:
+def _shared(
+    one: Baseline, other: Baseline, names: tuple[str, str], twice: int | None
+) -> Shared:
     """Frozen baselines never change, so that two are joined once a process."""
-    return shared_bins.share(baselines.shape(one).layout, baselines.shape(other).layout, names)
+    layouts = (baselines.shape(one).layout, baselines.shape(other).layout)
+    return shared_bins.share(*layouts, names, twice)

@@ -1,15 +1,16 @@
 """Counts the rows of the prediction log in the bins of baselines: each file once for each lens.
 
-A lens is the baseline in force of a version, with all rows or with those of a slice. Whoever makes
-a new one need not tell anybody: the files it has not counted are found here, newest first. The row
-that says "counted" and the sums are one transaction.
+A lens is the baseline in force of a version, with all rows or with those of a slice; its own
+version's, or that of a revision that this one is compared with. Whoever makes a new one need not
+tell anybody: the files it has not counted are found here, newest first. The row that says "counted"
+and the sums are one transaction.
 """
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -17,15 +18,16 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 from django.db import connection, transaction
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, Max, OuterRef
 
 from apps.baselines import packing
 from apps.baselines import selectors as baselines
 from apps.baselines.layout import Layout
 from apps.baselines.models import Baseline
 from apps.monitoring import conditions, histogram, places, windows
-from apps.monitoring.models import Counted, RowFile, Slice
+from apps.monitoring.models import Comparison, Counted, RowFile, Slice
 from apps.monitoring.rows import OUTPUT
+from apps.monitoring.services import comparisons
 from apps.monitoring.services.segments import is_its_own
 from apps.serving.models import Revision
 
@@ -41,28 +43,36 @@ FINEST_US = min(windows.TALLIES) * 1_000_000
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
+# A comparison has the files of so long before it began, and after the other's last row.
+COMPARED = timedelta(days=7)
+
 _WAITING = """
-with lens as (select * from unnest(%s::bigint[], %s::bigint[]) as given(version_id, baseline_id))
-select file.id, lens.baseline_id, null::bigint as slice_id, file.last_at
-from monitoring_rowfile file
-join serving_revision revision on revision.id = file.revision_id
-join lens on lens.version_id = revision.version_id
+with lens as (
+    select * from unnest(%s::bigint[], %s::bigint[], %s::timestamptz[], %s::timestamptz[])
+        as given(revision_id, baseline_id, since, until)),
+fits as (
+    select file.id, file.revision_id, file.last_at, lens.baseline_id, lens.since
+    from monitoring_rowfile file
+    join lens on lens.revision_id = file.revision_id
+    where (lens.since is null or file.last_at >= lens.since)
+    and (lens.until is null or file.first_at < lens.until))
+select id, baseline_id, null::bigint as slice_id, last_at, since
+from fits
 where not exists (
     select 1 from monitoring_counted counted
-    where counted.row_file_id = file.id and counted.baseline_id = lens.baseline_id
+    where counted.row_file_id = fits.id and counted.baseline_id = fits.baseline_id
     and counted.slice_id is null)
 union all
-select file.id, lens.baseline_id, slice.id, file.last_at
-from monitoring_rowfile file
-join serving_revision revision on revision.id = file.revision_id
-join lens on lens.version_id = revision.version_id
+select fits.id, fits.baseline_id, slice.id, fits.last_at, fits.since
+from fits
+join serving_revision revision on revision.id = fits.revision_id
 join monitoring_slice slice
     on slice.endpoint_id = revision.endpoint_id and slice.retired_at is null
 where not exists (
     select 1 from monitoring_counted counted
-    where counted.row_file_id = file.id and counted.baseline_id = lens.baseline_id
+    where counted.row_file_id = fits.id and counted.baseline_id = fits.baseline_id
     and counted.slice_id = slice.id)
-order by last_at desc, id desc, slice_id nulls first
+order by last_at desc, id desc, since desc nulls first, slice_id nulls first
 limit %s
 """
 
@@ -135,6 +145,7 @@ def count(*, now: datetime, most: int = AT_ONCE) -> bool:
     Two at once count nothing twice: the second one's transaction is undone.
     Raises: IntegrityError; what was committed before stays.
     """
+    comparisons.begin(now=now)
     waiting = _waiting(most + 1)
     by_file: dict[int, list[Lens]] = defaultdict(list)
     for file, lens in waiting[:most]:
@@ -148,17 +159,36 @@ def count(*, now: datetime, most: int = AT_ONCE) -> bool:
 
 def _waiting(most: int) -> list[tuple[int, Lens]]:
     has_rows = Exists(RowFile.objects.filter(revision=OuterRef("pk")))
-    versions = Revision.objects.filter(has_rows).values_list("version_id", flat=True)
-    in_force = baselines.in_force_of(list(versions.distinct()))
-    if not in_force:
+    versions = dict(Revision.objects.filter(has_rows).values_list("pk", "version_id"))
+    compared = _compared(versions)
+    others = [version for _, version, _, _ in compared]
+    in_force = baselines.in_force_of({*versions.values(), *others})
+    own = [(revision, version, None, None) for revision, version in versions.items()]
+    lenses = [
+        (revision, in_force[version].pk, since, until)
+        for revision, version, since, until in (*own, *compared)
+        if version in in_force
+    ]
+    if not lenses:
         return []
-    pairs = [(version, baseline.pk) for version, baseline in in_force.items()]
     with connection.cursor() as cursor:
-        cursor.execute(_WAITING, [*map(list, zip(*pairs, strict=True)), most])
+        cursor.execute(_WAITING, [*map(list, zip(*lenses, strict=True)), most])
         found = cursor.fetchall()
     by_pk = {baseline.pk: baseline for baseline in in_force.values()}
     slices = Slice.objects.in_bulk([row[2] for row in found if row[2] is not None])
     return [(row[0], Lens(by_pk[row[1]], slices.get(row[2]))) for row in found]
+
+
+def _compared(revisions: Collection[int]) -> list[tuple[int, int, datetime, datetime]]:
+    """It gives a revision, the version in whose bins it is counted, and from when until when."""
+    found = Comparison.objects.filter(revision__in=revisions, other__row_files__isnull=False)
+    rows = found.annotate(last_at=Max("other__row_files__last_at")).values_list(
+        "revision_id", "other__version_id", "created_at", "last_at"
+    )
+    return [
+        (revision, version, began_at - COMPARED, last_at + COMPARED)
+        for revision, version, began_at, last_at in rows
+    ]
 
 
 def _count_file(file: RowFile, lenses: Sequence[Lens], now: datetime) -> None:

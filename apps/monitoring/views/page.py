@@ -117,7 +117,7 @@ def _page(
     chosen = form.chosen()
     until = chosen.until or spans.before(now - timedelta(seconds=spans.LATE_SECONDS), 10)
     since = until - chosen.length
-    pair = _pair(chosen)
+    pair = _pair(chosen, since, until)
     seen = _drift(chosen, pair, since, until)
     among = {one.pk for one in (chosen.revision, chosen.other) if one} if chosen.other else set()
     figures = health.of(endpoint, since, until, now, among=among, part=chosen.slice)
@@ -158,11 +158,13 @@ def _page(
     return render(request, "monitoring/page.html", context, status=status)
 
 
-def _pair(chosen: Chosen) -> Versus | None:
+def _pair(chosen: Chosen, since: datetime, until: datetime) -> Versus | None:
     if chosen.revision is None or chosen.beside is None:
         return None
     try:
-        return versus.of(chosen.revision, chosen.beside)
+        return versus.during(
+            chosen.revision, chosen.beside, since, until, slice=chosen.slice
+        )
     except NothingToCompare:
         return None
 
