@@ -108,12 +108,15 @@ class Drift(APIView):
             raise versus.NothingToCompare("No revision was ever deployed here", "no_revision")
         other, part = given.other_of(endpoint, revision), given.slice_of(endpoint)
         side = versus.side(revision)
+        shadow = given.validated_data["origin"] == Rollup.From.SHADOW
         notes: dict[str, str] = {}
         if other is not None:
-            pair = versus.during(revision, other, since, until, slice=part)
+            pair = versus.during(revision, other, since, until, slice=part, shadow=shadow)
             found, notes = versus.judged(pair, since, until, slice=part), versus.notes(pair)
         else:
-            found = drift.of(revision, since, until, against=given.against, slice=part)
+            found = drift.of(
+                revision, since, until, against=given.against, slice=part, shadow=shadow
+            )
         answer = {
             "revision": revision.number,
             "version": revision.version.number,

@@ -10,11 +10,14 @@ from django.utils.datastructures import MultiValueDict
 
 from apps.monitoring.models import Slice
 from apps.monitoring.selectors import versus
+from apps.monitoring.selectors.requests import Answered
 from apps.monitoring.spans import WINDOWS, WORDS
 from apps.serving.models import Revision
 
 BASELINE, PREVIOUS = "baseline", "previous"
+CALLERS, COPIES = "callers", "copies"
 USUAL_WINDOW = "24h"
+ROWS = {CALLERS: "Of callers", COPIES: "Copies"}
 LIVE = ("1h", "6h", "24h")
 OPS = {
     "eq": "is",
@@ -43,6 +46,7 @@ class Chosen:
     against: str
     slice: Slice | None
     column: str
+    copies: bool  # what it answered to copies of requests, not what it answered callers
 
     @property
     def length(self) -> timedelta:
@@ -74,6 +78,7 @@ class ChoiceForm(forms.Form):
     window = forms.ChoiceField(label="Window", choices=list(WORDS.items()), required=False)
     revision = forms.ChoiceField(label="Revision", required=False)
     compare = forms.ChoiceField(label="Compare with", required=False)
+    rows = forms.ChoiceField(label="Requests", choices=list(ROWS.items()), required=False)
     slice = forms.ChoiceField(label="Slice", required=False)
     until = forms.DateTimeField(required=False, widget=forms.HiddenInput())
     column = forms.CharField(required=False, max_length=300, widget=forms.HiddenInput())
@@ -85,19 +90,29 @@ class ChoiceForm(forms.Form):
         revisions: Sequence[Revision],
         stable: int | None,
         slices: Sequence[Slice],
+        answered: Answered,
     ) -> None:
-        # What is not in the address has its usual value, which the form then shows.
-        usual = {"window": USUAL_WINDOW, "compare": BASELINE, "revision": "", "slice": ""}
-        super().__init__({**usual, **{name: value for name, value in data.items() if value}})
         self.revisions = {str(revision.number): revision for revision in revisions}
         self.slices = {str(part.pk): part for part in slices}
+        self.stable = next((one for one in revisions if one.pk == stable), None) or next(
+            iter(revisions), None
+        )
+        shown = self.revisions.get(data.get("revision", ""), self.stable)
+        # What is only tried out has nothing else to show.
+        is_tried = shown is not None and answered.only_copies(shown)
+        # What is not in the address has its usual value, which the form then shows.
+        usual = {
+            "window": USUAL_WINDOW,
+            "compare": BASELINE,
+            "revision": "",
+            "slice": "",
+            "rows": COPIES if is_tried else CALLERS,
+        }
+        super().__init__({**usual, **{name: value for name, value in data.items() if value}})
         named = [
             (number, f"v{one.version.number}, revision {number}")
             for number, one in self.revisions.items()
         ]
-        self.stable = next((one for one in revisions if one.pk == stable), None) or next(
-            iter(revisions), None
-        )
         serving = f"The stable one (v{self.stable.version.number})" if self.stable else "None"
         self._choose("revision", [("", serving), *named])
         self._choose(
@@ -119,6 +134,7 @@ class ChoiceForm(forms.Form):
             against=PREVIOUS if compare == PREVIOUS else BASELINE,
             slice=self.slices.get(given.get("slice", "")),
             column=given.get("column", ""),
+            copies=given.get("rows") == COPIES,
         )
 
     def _choose(self, name: str, choices: list[tuple[str, str]]) -> None:

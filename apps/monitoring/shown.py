@@ -98,6 +98,8 @@ def caption(chosen: "Chosen", rows: int) -> str:
     name = f"v{version}"
     if chosen.beside is not None and chosen.revision is not None:
         name = f"{name} (revision {chosen.revision.number})"
+    if chosen.copies:
+        name = f"Copies that {name} answered,"
     return (
         f"{name}{part} against {chosen.reference}, {format_num(rows)} rows; what matters most first"
     )

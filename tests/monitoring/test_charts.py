@@ -14,7 +14,7 @@ from apps.monitoring.charts.parts import MOST_WORDS, Mark, marked
 from apps.monitoring.drift import ColumnDrift, Share, State
 from apps.monitoring.forms import ChoiceForm, SliceForm
 from apps.monitoring.selectors.columns import LEAST_ROWS, stretches
-from apps.monitoring.selectors.requests import Series
+from apps.monitoring.selectors.requests import Answered, Series
 from apps.registry.models import Version
 from apps.serving.models import Revision
 
@@ -150,10 +150,32 @@ def test_an_old_hour_has_only_the_steps_that_are_still_kept() -> None:
 # ---- the choice in the address ---------------------------------------------------------------
 
 
-def chosen(query: str) -> Any:
+def choice(query: str) -> ChoiceForm:
+    """Of three revisions, of which the third only ever answered copies."""
     revisions = [series(pk, version).revision for pk, version in ((3, 3), (2, 2), (1, 1))]
-    form = ChoiceForm(QueryDict(query), revisions=revisions, stable=2, slices=[])
-    return form.chosen()
+    answered = Answered(callers=frozenset({1, 2}), copies=frozenset({2, 3}))
+    return ChoiceForm(QueryDict(query), revisions=revisions, stable=2, slices=[], answered=answered)
+
+
+def chosen(query: str) -> Any:
+    return choice(query).chosen()
+
+
+@pytest.mark.parametrize(
+    ("query", "shown"),
+    [
+        ("", "callers"),
+        ("rows=copies", "copies"),
+        ("revision=3", "copies"),
+        ("revision=3&rows=callers", "callers"),
+        ("revision=1", "callers"),
+        ("rows=none", "callers"),
+    ],
+)
+def test_what_only_answers_copies_is_shown_by_them(query: str, shown: str) -> None:
+    assert chosen(query).copies is (shown == "copies")
+    if "none" not in query:
+        assert choice(query)["rows"].value() == shown
 
 
 def test_an_empty_address_means_the_stable_revisions_last_day() -> None:

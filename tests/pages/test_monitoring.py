@@ -11,6 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from apps.accounts.models import User
+from apps.monitoring import windows
 from apps.monitoring.models import Rollup, Slice
 from apps.serving.models import Endpoint, Environment, Revision
 from tests.factories.audit import EventFactory
@@ -353,3 +354,40 @@ def test_the_line_of_an_endpoint_without_a_version(cast: Cast, endpoint: Endpoin
     assert "No version serves here" in line(cast, endpoint)
     stranger = client_of(cast.stranger).get(f"/endpoints/production/{endpoint.name}/drift")
     assert stranger.status_code == 404
+
+
+def copied(endpoint: Endpoint) -> Revision:
+    """A candidate that answered 40 copies, beside a stable one that answered 90 callers."""
+    candidate = RevisionFactory.create(endpoint=endpoint, number=7)
+    at = recent()
+    for revision, origin, requests in (
+        (endpoint.stable, Rollup.From.GATEWAY, 90),
+        (endpoint.stable, Rollup.From.SERVER, 90),
+        (candidate, Rollup.From.SHADOW, 40),
+    ):
+        for width in windows.ROLLUPS:
+            RollupFactory.create(
+                revision=revision,
+                origin=origin,
+                width_seconds=width,
+                at=windows.down(at, width),
+                requests=requests,
+            )
+    return candidate
+
+
+def test_a_version_that_is_tried_out_is_shown_by_its_copies(cast: Cast, endpoint: Endpoint) -> None:
+    candidate = copied(endpoint)
+    assert 'name="rows"' in page(cast, endpoint)
+    text = page(cast, endpoint, f"?revision={candidate.number}&compare=1")
+    assert '<option value="copies" selected>' in text
+    assert "origin=shadow" in text
+    assert "<span>40</span>" in text
+    text = page(cast, endpoint, f"?revision={candidate.number}&rows=callers")
+    assert '<option value="callers" selected>' in text
+    assert "origin=shadow" not in text
+    assert "<span>90</span>" in page(cast, endpoint)
+
+
+def test_where_nothing_is_copied_nobody_is_asked(cast: Cast, endpoint: Endpoint) -> None:
+    assert 'name="rows"' not in page(cast, endpoint)

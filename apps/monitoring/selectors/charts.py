@@ -87,12 +87,23 @@ def _share(weights: dict[str, float]) -> str:
 
 
 def _series(endpoint: Endpoint, asked: Asked, origin: Rollup.From | None = None) -> list[Series]:
+    origin = origin or asked.origin
+    among = asked.among
+    found = _read(endpoint, asked, origin)
+    if origin == Rollup.From.SHADOW and asked.other is not None and asked.revision is not None:
+        # Copies beside what the other answered callers: the gateway never saw the copies.
+        callers = _read(endpoint, asked, Rollup.From.SERVER)
+        found = [one for one in found if one.revision == asked.revision]
+        found += [one for one in callers if one.revision == asked.other]
+    return [one for one in found if not among or one.revision.number in among]
+
+
+def _read(endpoint: Endpoint, asked: Asked, origin: Rollup.From) -> list[Series]:
     span = (asked.since, asked.until, asked.step_seconds)
     if asked.slice is not None:
-        found = sliced.series(endpoint, asked.slice, *span, shadow=asked.shadow)
-    else:
-        found = rollups.series(endpoint, *span, origin or asked.origin)
-    return [one for one in found if not asked.among or one.revision.number in asked.among]
+        shadow = origin == Rollup.From.SHADOW
+        return sliced.series(endpoint, asked.slice, *span, shadow=shadow)
+    return rollups.series(endpoint, *span, origin)
 
 
 def _traffic(endpoint: Endpoint, asked: Asked) -> Json:

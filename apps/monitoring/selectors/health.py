@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from django.db.models import Min
+
 from apps.monitoring.models import Rollup, Slice
 from apps.monitoring.selectors import requests, sliced
 from apps.monitoring.sums import Sums
@@ -49,18 +51,22 @@ def of(
     *,
     among: Iterable[int] = (),
     part: Slice | None = None,
+    copies: bool = False,
 ) -> Health:
     """It sums a window over the revisions with these ids, or over all of them; or over a slice.
 
-    Of a slice only the model servers know, so that there is no gateway's share.
+    Of callers' requests, or of copies. Of a slice and of copies only the model servers know, so
+    that there is no gateway's share.
     """
     wanted = set(among)
     last_at = requests.last_at(endpoint)
-    if part is None:
+    if part is not None:
+        callers, models = sliced.total(endpoint, part, since, until, wanted, shadow=copies), Sums()
+    elif copies:
+        callers, models = _sum(endpoint, since, until, Rollup.From.SHADOW, wanted), Sums()
+    else:
         callers = _sum(endpoint, since, until, Rollup.From.GATEWAY, wanted)
         models = _sum(endpoint, since, until, Rollup.From.SERVER, wanted)
-    else:
-        callers, models = sliced.total(endpoint, part, since, until, wanted), Sums()
     return Health(
         callers=callers,
         models=models,
@@ -84,5 +90,12 @@ def _sum(
 
 
 def _gap(endpoint: Endpoint, last_at: datetime) -> float | None:
-    day = _sum(endpoint, last_at - DAY, last_at, Rollup.From.GATEWAY, set())
-    return DAY.total_seconds() / day.requests if day.requests else None
+    # What is younger than a day had no requests before its first revision came.
+    since = max(last_at - DAY, _began_at(endpoint) or last_at - DAY)
+    day = _sum(endpoint, since, last_at, Rollup.From.GATEWAY, set())
+    return (last_at - since).total_seconds() / day.requests if day.requests else None
+
+
+def _began_at(endpoint: Endpoint) -> datetime | None:
+    found: datetime | None = endpoint.revisions.aggregate(at=Min("created_at"))["at"]
+    return found

@@ -154,6 +154,30 @@ def set_aside(endpoint: Endpoint, since: datetime) -> int:
     return found.exclude(set_aside="").count()
 
 
+@dataclass(frozen=True)
+class Answered:
+    """Which revisions of an endpoint ever answered callers, and which copies; by their ids."""
+
+    callers: frozenset[int]
+    copies: frozenset[int]
+
+    def only_copies(self, revision: Revision) -> bool:
+        return revision.pk in self.copies - self.callers
+
+
+def answered(endpoint: Endpoint) -> Answered:
+    """It looks into the sums of days: a row a revision and day, and all of them are kept."""
+    days = Rollup.objects.filter(
+        revision__endpoint=endpoint, width_seconds=max(windows.ROLLUPS), requests__gt=0
+    )
+    found = set(days.values_list("origin", "revision_id").distinct())
+    of = {
+        origin: frozenset(pk for one, pk in found if one == origin)
+        for origin in (Rollup.From.SERVER, Rollup.From.SHADOW)
+    }
+    return Answered(of[Rollup.From.SERVER], of[Rollup.From.SHADOW])
+
+
 def last_at(endpoint: Endpoint) -> datetime | None:
     """The start of the newest span, of the finest that is kept, with requests of callers."""
     found = Rollup.objects.filter(revision__endpoint=endpoint, origin=Rollup.From.GATEWAY)

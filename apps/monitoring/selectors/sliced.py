@@ -46,13 +46,19 @@ def series(
 
 
 def total(
-    endpoint: Endpoint, part: Slice, since: datetime, until: datetime, among: set[int]
+    endpoint: Endpoint,
+    part: Slice,
+    since: datetime,
+    until: datetime,
+    among: set[int],
+    *,
+    shadow: bool = False,
 ) -> Sums:
     """It sums a window over the revisions with these ids, or over all of them."""
     kept = windows.oldest(windows.TALLIES, timezone.now())
     whole = Sums()
     for width, first, last in windows.cover(since, until, kept):
-        rows = _of(endpoint, part, first, last, width, shadow=False)
+        rows = _of(endpoint, part, first, last, width, shadow)
         for row in rows.values_list(*_COLUMNS):
             if not among or row[0] in among:
                 whole.add(_sums(row))

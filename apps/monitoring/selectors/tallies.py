@@ -51,7 +51,8 @@ def window(
 ) -> Window:
     """It sums the rows of a span of time, all in one.
 
-    Of the revisions of the baseline's version, or of those given. Of a time that only coarser tiers hold, the spans that it touches.
+    Of the revisions of the baseline's version, or of those given. Of a time that only coarser
+    tiers hold, the spans that it touches.
     """
     parts = windows.cover(since, until, _kept(now))
     found = _rows(endpoint, baseline, parts, slice, revisions, shadow=shadow)

@@ -291,9 +291,7 @@ def _untold(one: ColumnDrift) -> ColumnDrift:
 
 
 @lru_cache(KEPT_PAIRS)
-def _shared(
-    one: Baseline, other: Baseline, names: tuple[str, str], twice: int | None
-) -> Shared:
+def _shared(one: Baseline, other: Baseline, names: tuple[str, str], twice: int | None) -> Shared:
     """Frozen baselines never change, so that two are joined once a process."""
     layouts = (baselines.shape(one).layout, baselines.shape(other).layout)
     return shared_bins.share(*layouts, names, twice)

@@ -18,8 +18,9 @@ def begin(*, now: datetime) -> None:
     """It begins to compare each revision that had rows lately with its endpoint's stable one."""
     Comparison.objects.bulk_create(
         (
-            Comparison(revision=row, other_id=row.endpoint.stable_id, created_at=now)
+            Comparison(revision=row, other=row.endpoint.stable, created_at=now)
             for row in _alone(now)
+            if row.endpoint.stable is not None
         ),
         ignore_conflicts=True,  # another collector was as fast
     )
@@ -36,5 +37,5 @@ def _alone(now: datetime) -> QuerySet[Revision]:
         Revision.objects.filter(Exists(had_rows), endpoint__stable__isnull=False)
         .exclude(version=F("endpoint__stable__version"))
         .exclude(Exists(known))
-        .select_related("endpoint")
+        .select_related("endpoint__stable")
     )

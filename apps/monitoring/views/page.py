@@ -23,9 +23,9 @@ from apps.core.templatetags import formats
 from apps.monitoring import headline, minis, shown, spans
 from apps.monitoring.conditions import FIXED
 from apps.monitoring.forms import OPS, ChoiceForm, Chosen, SliceForm
-from apps.monitoring.models import Slice
+from apps.monitoring.models import Rollup, Slice
 from apps.monitoring.rows import OUTPUT
-from apps.monitoring.selectors import charts, columns, drift, health, versus
+from apps.monitoring.selectors import charts, columns, drift, health, requests, versus
 from apps.monitoring.selectors import slices as slice_selectors
 from apps.monitoring.selectors.drift import Drift
 from apps.monitoring.selectors.versus import NothingToCompare, Versus
@@ -113,14 +113,23 @@ def _page(
     for one in revisions:
         one.endpoint = endpoint
     slices = list(endpoint.slices.filter(retired_at=None))
-    form = ChoiceForm(request.GET, revisions=revisions, stable=endpoint.stable_id, slices=slices)
+    answered = requests.answered(endpoint)
+    form = ChoiceForm(
+        request.GET,
+        revisions=revisions,
+        stable=endpoint.stable_id,
+        slices=slices,
+        answered=answered,
+    )
     chosen = form.chosen()
     until = chosen.until or spans.before(now - timedelta(seconds=spans.LATE_SECONDS), 10)
     since = until - chosen.length
     pair = _pair(chosen, since, until)
     seen = _drift(chosen, pair, since, until)
     among = {one.pk for one in (chosen.revision, chosen.other) if one} if chosen.other else set()
-    figures = health.of(endpoint, since, until, now, among=among, part=chosen.slice)
+    figures = health.of(
+        endpoint, since, until, now, among=among, part=chosen.slice, copies=chosen.copies
+    )
     looked = Looked(endpoint, chosen, since, until, now, pair, seen)
     context = {
         "endpoint": endpoint,
@@ -143,7 +152,12 @@ def _page(
     if request.headers.get("HX-Request"):
         return render(request, "monitoring/_monitoring.html", context)
     context |= {
-        "choices": [form["revision"], form["compare"], *([form["slice"]] if slices else [])],
+        "choices": [
+            form["revision"],
+            form["compare"],
+            *([form["rows"]] if answered.copies else []),
+            *([form["slice"]] if slices else []),
+        ],
         "windows": _windows(request, chosen),
         "fixed_url": _query(request, until=until.isoformat()),
         "now_url": _query(request, until=""),
@@ -162,9 +176,7 @@ def _pair(chosen: Chosen, since: datetime, until: datetime) -> Versus | None:
     if chosen.revision is None or chosen.beside is None:
         return None
     try:
-        return versus.during(
-            chosen.revision, chosen.beside, since, until, slice=chosen.slice
-        )
+        return versus.during(chosen.revision, chosen.beside, since, until, slice=chosen.slice)
     except NothingToCompare:
         return None
 
@@ -174,7 +186,14 @@ def _drift(chosen: Chosen, pair: Versus | None, since: datetime, until: datetime
         return versus.judged(pair, since, until, slice=chosen.slice)
     if chosen.revision is None or chosen.beside is not None:
         return None
-    found = drift.of(chosen.revision, since, until, against=chosen.against, slice=chosen.slice)
+    found = drift.of(
+        chosen.revision,
+        since,
+        until,
+        against=chosen.against,
+        slice=chosen.slice,
+        shadow=chosen.copies,
+    )
     return found if found.baseline is not None else None
 
 
@@ -270,6 +289,7 @@ def _wanted(looked: Looked) -> columns.Wanted:
         against=chosen.against,
         other=chosen.beside,
         slice=chosen.slice,
+        shadow=chosen.copies,
     )
 
 
@@ -340,6 +360,7 @@ def _chart_query(chosen: Chosen, column: str = "") -> str:
         "revision": str(chosen.revision.number) if chosen.revision else "",
         "compare": str(chosen.other.number) if chosen.other else chosen.against,
         "slice": str(chosen.slice.pk) if chosen.slice else "",
+        "origin": Rollup.From.SHADOW if chosen.copies else "",
         "column": column,
     }
     return urlencode({name: value for name, value in given.items() if value})
