@@ -10,7 +10,7 @@ from django.http import QueryDict
 
 from apps.monitoring import headline, minis, spans
 from apps.monitoring.charts import features, requests
-from apps.monitoring.charts.parts import MOST_WORDS, Mark, marked
+from apps.monitoring.charts.parts import Mark, marked
 from apps.monitoring.drift import ColumnDrift, Share, State
 from apps.monitoring.forms import ChoiceForm, SliceForm
 from apps.monitoring.selectors.columns import LEAST_ROWS, stretches
@@ -100,19 +100,19 @@ def test_a_distribution_shows_shares_of_each_sides_own_rows() -> None:
     assert chart["table"]["rows"] == [["a", 0.75, 0.0], ["b", 0.25, 0.0]]
 
 
-def test_every_mark_is_a_line_and_the_last_ones_have_words() -> None:
-    chart = requests.traffic([series(1, 1)])
-    marks = [Mark(NOW + timedelta(seconds=s), f"v2 {s} %") for s in range(MOST_WORDS + 3)]
-    span = (NOW - timedelta(minutes=1), NOW + timedelta(minutes=1))
-    layout = marked(chart, marks, *span)["figure"]["layout"]
-    assert layout["xaxis"]["range"] == ["2030-01-01T11:59:00+00:00", "2030-01-01T12:01:00+00:00"]
-    assert {note["xanchor"] for note in layout["annotations"]} == {"left"}
-    late = marked(requests.traffic([]), marks[-1:], NOW - timedelta(hours=1), NOW)
-    assert late["figure"]["layout"]["annotations"][0]["xanchor"] == "right"
-    assert len(layout["shapes"]) == MOST_WORDS + 3
-    assert [note["text"] for note in layout["annotations"]] == [
-        mark.words for mark in marks[-MOST_WORDS:]
+def test_every_mark_is_a_line_and_has_words_where_there_is_room() -> None:
+    """Three steps of a rollout within minutes lay upon each other, and nobody could read any."""
+    marks = [
+        Mark(NOW + timedelta(minutes=minute), f"v2 {minute} %")
+        for minute in (0, 40, 50, 80, 81, 82)
     ]
+    span = (NOW - timedelta(minutes=18), NOW + timedelta(minutes=82))
+    layout = marked(requests.traffic([series(1, 1)]), marks, *span)["figure"]["layout"]
+    assert layout["xaxis"]["range"] == [moment.isoformat() for moment in span]
+    assert len(layout["shapes"]) == 6
+    assert [(note["text"], note["xanchor"], note["y"]) for note in layout["annotations"]] == [
+        ("v2 0 %", "left", 1), ("v2 50 %", "left", 1), ("v2 82 %", "right", 1),
+    ]  # fmt: skip
     bars = features.distribution(["a"], [1], [1])
     assert "shapes" not in marked(bars, marks, *span)["figure"]["layout"]
 

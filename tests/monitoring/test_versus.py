@@ -337,3 +337,18 @@ def test_what_cannot_be_compared_is_said_in_words(
     refused = ask(client, cast, endpoint, "charts/distribution", **asked)
     assert (refused.status_code, refused.json()["code"]) == (409, "no_column")
     assert refused.json()["message"] == f"hour: only {TWO} has it"
+
+
+def test_unusable_values_of_both_are_drawn(endpoint: Endpoint, now: datetime) -> None:
+    candidate, stable = unlike(endpoint, now)
+    tally(candidate, versus.side(candidate).baseline, NOON, flights(7, 2_000, missing=0.5))
+    span = (NOON - HOUR, NOON + HOUR, 3600)
+    chart = columns.missing_chart(columns.Wanted(candidate, *span, other=stable))
+    table = chart["table"]
+    assert table["columns"] == ["at", f"dep_delay, {TWO}"]  # the other's are all there
+    assert table["rows"][0][1] == pytest.approx(0.25, abs=0.02)
+    tally(stable, versus.side(stable).baseline, NOON, flights(8, 3_000, missing=0.2))
+    both = columns.Wanted(candidate, *span, other=stable, column="in.dep_delay")
+    assert columns.missing_chart(both)["table"]["columns"] == [
+        "at", f"dep_delay, {TWO}", f"dep_delay, {ONE}",
+    ]  # fmt: skip

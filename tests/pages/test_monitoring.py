@@ -11,7 +11,6 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from apps.accounts.models import User
-from apps.monitoring import windows
 from apps.monitoring.models import Rollup, Slice
 from apps.serving.models import Endpoint, Environment, Revision
 from tests.factories.audit import EventFactory
@@ -365,14 +364,7 @@ def copied(endpoint: Endpoint) -> Revision:
         (endpoint.stable, Rollup.From.SERVER, 90),
         (candidate, Rollup.From.SHADOW, 40),
     ):
-        for width in windows.ROLLUPS:
-            RollupFactory.create(
-                revision=revision,
-                origin=origin,
-                width_seconds=width,
-                at=windows.down(at, width),
-                requests=requests,
-            )
+        RollupFactory.create(revision=revision, origin=origin, at=at, requests=requests)
     return candidate
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 Values = Sequence[float | None]
 REFERENCE = "var(--line-strong)"
-MOST_WORDS = 6  # marks beyond are lines without words, which would lie upon each other
+LEAST_ROOM = 0.3  # of the width, from one mark with words to the next, on a narrow screen as well
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def over_time(
 
 
 def marked(chart: Json, marks: Sequence[Mark], since: datetime, until: datetime) -> Json:
-    """It draws what happened as thin upright lines; the last few with their words.
+    """It draws what happened as thin upright lines, with their words where there is room.
 
     The axis shows the whole window: words at its edge would otherwise widen it into the future.
     """
@@ -148,13 +148,7 @@ def marked(chart: Json, marks: Sequence[Mark], since: datetime, until: datetime)
     if not marks:
         return chart
     layout["shapes"] = [*layout.get("shapes", []), *(_upright(mark) for mark in marks)]
-    layout["annotations"] = [
-        *layout.get("annotations", []),
-        *(
-            _words(mark, place, is_late=mark.at > since + 0.75 * (until - since))
-            for place, mark in enumerate(marks[-MOST_WORDS:])
-        ),
-    ]
+    layout["annotations"] = [*layout.get("annotations", []), *_worded(marks, since, until)]
     return chart
 
 
@@ -170,12 +164,27 @@ def _upright(mark: Mark) -> Json:
     }
 
 
-def _words(mark: Mark, place: int, *, is_late: bool) -> Json:
+def _worded(marks: Sequence[Mark], since: datetime, until: datetime) -> list[Json]:
+    """It words the last marks that stand far enough from each other to be read.
+
+    Of the steps of a rollout that follow within minutes a chart of a day has room for the last: its
+    words say where it led to. All of them stand in the list beside the charts.
+    """
+    room = (until - since) * LEAST_ROOM
+    kept: list[Mark] = []
+    for mark in reversed(marks):
+        if not kept or kept[-1].at - mark.at >= room:
+            kept.append(mark)
+    return [
+        _words(mark, is_late=mark.at > since + 0.75 * (until - since)) for mark in reversed(kept)
+    ]
+
+
+def _words(mark: Mark, *, is_late: bool) -> Json:
     return {
         "x": mark.at.isoformat(),
         "yref": "paper",
-        # Neighbours stand at two heights: steps of a rollout follow each other within minutes.
-        "y": 1 - 0.07 * (place % 3),
+        "y": 1,
         "text": mark.words,
         "xanchor": "right" if is_late else "left",
         "yanchor": "top",

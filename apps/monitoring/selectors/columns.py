@@ -114,17 +114,23 @@ def stretched(wanted: Wanted) -> Stretches:
 
 def _between(wanted: Wanted, pair: Versus) -> Stretches:
     """Each stretch of one with the same stretch of the other: both had the same hours."""
-    span = (wanted.since, wanted.until, wanted.step_seconds)
-    read = versus.series(pair, *span, slice=wanted.slice)
-    at, merged = stretches(*read, wanted.step_seconds)
-    size, shared = pair.one.size, pair.shared
+    at, both = _both(wanted, pair)
+    shared = pair.shared
     js: dict[str, list[float | None]] = {}
-    for counts in merged:
-        ours, theirs = shared.first(counts[:size]), shared.second(counts[size:])
+    for ours, theirs in both:
         _measure(js, wanted, shared.layout, theirs, ours, is_fitted=False)
     return Stretches(
         pair.one.frozen, at, {name: js[name] for name in js if name not in shared.apart}
     )
+
+
+def _both(wanted: Wanted, pair: Versus) -> tuple[list[datetime], list[tuple[Ints, Ints]]]:
+    """The counts of both in the bins that both have, stretch by stretch."""
+    span = (wanted.since, wanted.until, wanted.step_seconds)
+    read = versus.series(pair, *span, slice=wanted.slice)
+    at, merged = stretches(*read, wanted.step_seconds)
+    size, shared = pair.one.size, pair.shared
+    return at, [(shared.first(counts[:size]), shared.second(counts[size:])) for counts in merged]
 
 
 def _measure(
@@ -153,19 +159,36 @@ def largest(found: Stretches, points: Sequence[datetime]) -> list[float | None]:
 
 
 def missing_chart(wanted: Wanted) -> Json:
-    """It shows the shares of rows without a usable value, of the revision alone."""
+    """It shows the shares of rows without a usable value; of both, where two are compared."""
+    pair = wanted.pair
+    if pair is not None:
+        at, both = _both(wanted, pair)
+        layout = pair.shared.layout
+        sides = {
+            side.name: [each[place] for each in both]
+            for place, side in enumerate((pair.one, pair.other))
+        }
+        shares = {
+            f"{label}, {name}": values
+            for name, merged in sides.items()
+            for label, values in _shares(wanted, layout, merged).items()
+        }
+        return features.missing(at, shares)
     side = wanted.side
     at, merged = _merged(wanted, side)
-    layout = side.frozen.layout
+    return features.missing(at, _shares(wanted, side.frozen.layout, merged))
+
+
+def _shares(
+    wanted: Wanted, layout: Layout, merged: Sequence[Ints]
+) -> dict[str, list[float | None]]:
+    """The share of unusable values in each stretch, by the label of the column."""
     shares = [_unusable(layout, counts) for counts in merged]
-    return features.missing(
-        at,
-        {
-            label_of(column.name): [share[place] for share in shares]
-            for place, column in enumerate(layout.columns)
-            if wanted.wants(column.name)
-        },
-    )
+    return {
+        label_of(column.name): [share[place] for share in shares]
+        for place, column in enumerate(layout.columns)
+        if wanted.wants(column.name)
+    }
 
 
 def _unusable(layout: Layout, counts: Ints) -> list[float | None]:
