@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from apps.baselines.meaning import INPUT, Meaning, numbers, output_names, read
-from apps.baselines.texts import hashed, named, texts
+from apps.baselines.texts import are_moments, hashed, named, texts
 
 SCORE = "score"  # the column that is made of the outputs: monitoring estimates quality from it
 COUNTERS = ("missing", "absent", "wrong", "non_finite", "below", "above")
@@ -50,6 +50,10 @@ class Kind(StrEnum):
     CATEGORICAL = "categorical"
     SCORE = "score"  # probability of the positive class by predicted class
     EMPTY = "empty"  # the reference has no value: one bin for whatever comes
+    MOMENT = "moment"  # texts that are dates or times: one bin, since tomorrow's are always new
+
+
+OF_ONE_BIN = (Kind.EMPTY, Kind.MOMENT)
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ class Column:
             return len(self.edges) + 1
         if self.kind is Kind.SCORE:
             return 2 * SCORE_BINS
-        return 1 if self.kind is Kind.EMPTY else len(self.values) + 2
+        return 1 if self.kind in OF_ONE_BIN else len(self.values) + 2
 
     @property
     def size(self) -> int:
@@ -100,8 +104,8 @@ class Column:
             return _spans(self.edges)
         if self.kind is Kind.SCORE:
             return _score_spans()
-        if self.kind is Kind.EMPTY:
-            return ["any value"]
+        if self.kind in OF_ONE_BIN:
+            return ["any value" if self.kind is Kind.EMPTY else "any time"]
         return [*(_short(value) for value in self.values), "other", "unseen"]
 
     def as_json(self) -> dict[str, Any]:
@@ -331,7 +335,8 @@ def _count_column(column: Column, rows: _Rows, part: Counts) -> None:
     if column.name not in rows.table.column_names:
         rows.add(part, ABSENT, whole, np.ones(rows.table.num_rows, dtype=bool))
         return
-    values = _plain(rows.table.column(column.name), numbered=column.kind is not Kind.CATEGORICAL)
+    is_text = column.kind in (Kind.CATEGORICAL, Kind.MOMENT)
+    values = _plain(rows.table.column(column.name), numbered=not is_text)
     empty = values.is_null().to_numpy() if values.null_count else np.zeros(len(values), dtype=bool)
     no_value = empty.copy()
     for counter, told in ((ABSENT, rows.absent), (WRONG, rows.wrong)):
@@ -358,7 +363,7 @@ def _code(
     if column.kind is Kind.CATEGORICAL:
         codes = _code_texts(column, values)
         return np.where(no_value, column.bins, codes) if no_value.any() else codes
-    if column.kind is Kind.EMPTY:
+    if column.kind in OF_ONE_BIN:
         return np.where(no_value, 1, 0)
     found = numbers(values, len(values))
     odd = ~np.isfinite(found)
@@ -446,6 +451,8 @@ def _fit_texts(name: str, role: Role, values: pa.ChunkedArray) -> Column:
     times: dict[str, int] = {}
     for text, count in zip(texts(pairs.field(0)), pairs.field(1).to_pylist(), strict=True):
         times[named(text)] = times.get(named(text), 0) + count
+    if are_moments(times):
+        return Column(name, role, Kind.MOMENT)
     frequent = tuple(heapq.nsmallest(MOST_TEXTS, times, key=lambda key: (-times[key], key)))
     rest = [] if len(times) > MOST_KNOWN + len(frequent) else sorted(set(times) - {*frequent})
     hashes = np.sort(np.array([hashed(key) for key in rest], dtype=_HASHES))
@@ -482,7 +489,7 @@ def _plain(column: pa.ChunkedArray, *, numbered: bool = False) -> pa.ChunkedArra
 def _fits(column: Column, kind: pa.DataType) -> bool:
     if column.kind is Kind.EMPTY or pa.types.is_null(kind):
         return True
-    if column.kind is Kind.CATEGORICAL:
+    if column.kind in (Kind.CATEGORICAL, Kind.MOMENT):
         return bool(pa.types.is_large_string(kind))
     return bool(pa.types.is_float64(kind))
 

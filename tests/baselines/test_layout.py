@@ -1,5 +1,6 @@
 import json
 from collections.abc import Mapping
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -255,6 +256,34 @@ def test_ten_thousand_categories_are_known() -> None:
     words = [f"tail {place}" for place in range(10_000)]
     bins, _ = counted(fitted(words), rows([*words, "new"]))
     assert (sum(bins[:49]), bins[49:]) == (49, [9_951, 1])
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        (["2013-01-01T05:00:00Z", "2013-01-01T06:00:00Z", ""], Kind.MOMENT),
+        (["2013-01-01 05:00:00", "2013-01-02 05:00:00+02:00"], Kind.MOMENT),
+        ([date(2013, 1, 1), date(2013, 1, 2)], Kind.MOMENT),
+        (["2013-01-01", "2013-13-01"], Kind.CATEGORICAL),
+        (["2013-01-01", "2013-01-01"], Kind.CATEGORICAL),  # a single one is no passing time
+        (["20130101", "20130102"], Kind.CATEGORICAL),
+        (["2013-W01-1", "2013-W01-2"], Kind.CATEGORICAL),
+        (["", ""], Kind.CATEGORICAL),
+    ],
+)
+def test_dates_and_times_have_one_bin(values: list[Any], kind: Kind) -> None:
+    """Each later one would be a category that the reference never had: an alarm every day."""
+    layout = fit(pa.table({"in.when": values}), {"in.when": Role.INPUT}, None)
+    assert layout.columns[0].kind is kind
+    assert Layout.from_json(layout.as_json()) == layout
+
+
+def test_moments_are_counted_as_values_and_numbers_among_them_as_wrong() -> None:
+    layout = fit(pa.table({"in.when": ["2013-01-01", "2013-01-02"]}), {"in.when": Role.INPUT}, None)
+    later = pa.table({"in.when": ["2030-01-01", None, "no date"]})
+    assert layout.count(later)[0].tolist() == [2, 1, 0, 0, 0, 0, 0]
+    assert layout.count(pa.table({"in.when": [1.0, 2.0]}))[0].tolist() == [0, 0, 0, 2, 0, 0, 0]
+    assert layout.columns[0].labels() == ["any time"]
 
 
 def test_the_hash_is_the_same_for_ever() -> None:

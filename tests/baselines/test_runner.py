@@ -191,7 +191,7 @@ def test_odd_columns_all_end_in_a_baseline(built: Make, give: Give, freeze: Free
     assert found["in.is_new"].bins["false"] == 8000
     assert sum(found["in.code"].bins.values()) == 12_000
     assert found["in.code"].bins["other"] == 12_000 - 49 * 2
-    assert found["in.day"].bins["2013-07-01T00:00:00.000000"] == 400
+    assert found["in.day"].bins == {"any time": 12_000}
     assert sum(found["in.words"].bins.values()) == 12_000
     assert frozen.layout.size < 500
 

@@ -26,7 +26,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--exit", action="store_true", help="stop at the end, with 0 or 1")
         parser.add_argument("--report", type=Path, help="write what was seen as JSON")
-        parser.add_argument("--rate", type=float, default=200, help="requests a second in all")
+        parser.add_argument("--rate", type=float, default=100, help="requests a second in all")
 
     def handle(self, *args: Any, **options: Any) -> None:
         stack: Stack = settings.STACK
