@@ -5,9 +5,14 @@ Every test here may be looked at after every request without raising its rate of
 ("Always Valid Inference", arXiv 1512.04922) for latency, a beta-binomial mixture for errors.
 A candidate fails only when a test has decided AND the estimate exceeds the tolerance that the
 policy sets: a difference that is certain but small harms nobody.
+
+All of this compares what was served at the same time. With all traffic on the candidate there is
+only the stable revision's past, and a busy machine slows down whoever serves just then: latencies
+of other moments differ by more than chance within a moment tells. There a span of ten seconds is
+one observation, not a request (`Spans`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from math import exp, inf, lgamma, log, log1p, sqrt
 from typing import Any, Protocol
@@ -22,6 +27,8 @@ TAU_LOG_LATENCY = 0.1  # the difference of log means that the mixture expects
 TAU_SLOW_SHARE = 0.02  # the same for the share of requests slower than the stable's p95
 LEAST_TO_FAIL = 30  # below it a variance is not known well enough to take anything back
 LEAST_VARIANCE = 1e-9
+LEAST_SPANS = 3  # of either revision, before moments can be told from each other
+LEAST_IN_SPAN = 5  # answers
 SLOW = 0.95
 LEAST_ALPHA = 1e-300  # a third of less may be zero, which has no logarithm
 LEAST_SHARE = 1e-6  # a beta prior around 0 or 1 would have no mass on the other side
@@ -63,6 +70,30 @@ class Tolerances:
 
 
 @dataclass(frozen=True)
+class Spans:
+    """What two revisions that did not serve at the same time did in each short span of it."""
+
+    candidate: Sequence[Sums]
+    stable: Sequence[Sums]
+
+    def variance(self, figure: Callable[[Sums], float]) -> float:
+        """It gives the variance that moments add to the difference of a figure's two means.
+
+        As in a one-way layout with random effects: s^2 (1 / n + 1 / m), with s^2 the variance of
+        spans around the mean of their side. `inf` where the spans are too few to tell.
+        """
+        sides = [
+            np.array([figure(one) for one in side if one.latency_count >= LEAST_IN_SPAN])
+            for side in (self.candidate, self.stable)
+        ]
+        if min(map(len, sides)) < LEAST_SPANS:
+            return inf
+        around = sum(float(((side - side.mean()) ** 2).sum()) for side in sides)
+        free = sum(len(side) - 1 for side in sides)
+        return around / free * sum(1 / len(side) for side in sides)
+
+
+@dataclass(frozen=True)
 class Tile:
     """One measure of both revisions, with what it led to."""
 
@@ -90,8 +121,16 @@ class Analysis:
         return asdict(self)
 
 
-def judge(candidate: Sums, stable: Sums | None, tolerances: Tolerances, alpha: float) -> Analysis:
+def judge(
+    candidate: Sums,
+    stable: Sums | None,
+    tolerances: Tolerances,
+    alpha: float,
+    spans: Spans | None = None,
+) -> Analysis:
     """It compares what callers got from both revisions since a step was reached.
+
+    `spans`: the same sums by spans, where the two did not serve at the same time.
 
     `alpha` bounds the probability that a candidate which is as good as the stable revision fails,
     however often this is asked. Failing needs few requests, passing needs `min_requests`.
@@ -103,31 +142,36 @@ def judge(candidate: Sums, stable: Sums | None, tolerances: Tolerances, alpha: f
         tiles = (
             _errors(candidate, stable, tolerances, level),
             _refused(candidate, stable, tolerances, level),
-            _mean_latency(candidate, stable, tolerances, level),
-            _slow_share(candidate, stable, tolerances, level),
+            _mean_latency(candidate, stable, tolerances, level, spans),
+            _slow_share(candidate, stable, tolerances, level, spans),
         )
-    verdict, reason = _overall(tiles, candidate, stable, tolerances)
+    verdict, reason = _overall(tiles, candidate, stable, tolerances, spans)
     return Analysis(
         verdict, reason, tiles, candidate.requests, None if stable is None else stable.requests
     )
 
 
 def _overall(
-    tiles: tuple[Tile, ...], candidate: Sums, stable: Sums | None, tolerances: Tolerances
+    tiles: tuple[Tile, ...],
+    candidate: Sums,
+    stable: Sums | None,
+    tolerances: Tolerances,
+    spans: Spans | None,
 ) -> tuple[Verdict, str]:
     failed = [tile.summary for tile in tiles if tile.verdict is Verdict.FAIL]
     if failed:
         return Verdict.FAIL, "; ".join(failed)
     if stable is not None:
-        for sums, needed, who in (
+        for sums, least, who in (
             (candidate, tolerances.min_requests, "candidate"),
             (stable, tolerances.least_to_fail, "stable revision"),
         ):
-            if sums.requests < needed:
-                return Verdict.UNCLEAR, f"{sums.requests} of {needed} requests to the {who}"
+            if sums.requests < least:
+                return Verdict.UNCLEAR, f"{sums.requests} of {least} requests to the {who}"
     unclear = [tile.summary for tile in tiles if tile.verdict is Verdict.UNCLEAR]
     if unclear:
-        return Verdict.UNCLEAR, f"more requests are needed to tell: {'; '.join(unclear)}"
+        needed = "requests are" if spans is None else "time is"
+        return Verdict.UNCLEAR, f"more {needed} needed to tell: {'; '.join(unclear)}"
     return Verdict.PASS, "; ".join(tile.summary for tile in tiles)
 
 
@@ -191,7 +235,9 @@ def _absolute_errors(candidate: Sums, tolerances: Tolerances, alpha: float) -> T
     return Tile("error_rate", "fraction", None, here, here, None, tolerance, verdict, words)
 
 
-def _mean_latency(candidate: Sums, stable: Sums, tolerances: Tolerances, alpha: float) -> Tile:
+def _mean_latency(
+    candidate: Sums, stable: Sums, tolerances: Tolerances, alpha: float, spans: Spans | None
+) -> Tile:
     """Means of the logarithm, so that the difference is a ratio and one slow answer no outlier."""
     here, there = _log_mean(candidate), _log_mean(stable)
     tolerance = tolerances.latency_ratio
@@ -206,21 +252,26 @@ def _mean_latency(candidate: Sums, stable: Sums, tolerances: Tolerances, alpha: 
         + _log_variance(stable) / stable.latency_count,
         LEAST_VARIANCE,
     )
+    variance += spans.variance(_mean_of_logs) if spans else 0.0
     decided = mixture(difference, variance, TAU_LOG_LATENCY) >= -log(alpha)
     verdict = _three_ways(
         exceeds=difference > log(tolerance),
         decided=decided and _enough_answers(candidate, stable, tolerances),
     )
-    half = mixture_half_width(variance, TAU_LOG_LATENCY, alpha)
-    interval = (exp(max(difference - half, -50.0)), exp(min(difference + half, 50.0)))
-    words = f"latency {exp(here):.3g} ms against {exp(there):.3g} ms"
+    interval = None
+    if variance < inf:
+        half = mixture_half_width(variance, TAU_LOG_LATENCY, alpha)
+        interval = (exp(max(difference - half, -50.0)), exp(min(difference + half, 50.0)))
+    words = f"latency {exp(here):.3g} ms against {exp(there):.3g} ms{_when(spans)}"
     return Tile(
         "latency_mean", "ms", exp(there), exp(here), exp(difference), interval, tolerance,
         verdict, words,
     )  # fmt: skip
 
 
-def _slow_share(candidate: Sums, stable: Sums, tolerances: Tolerances, alpha: float) -> Tile:
+def _slow_share(
+    candidate: Sums, stable: Sums, tolerances: Tolerances, alpha: float, spans: Spans | None
+) -> Tile:
     """A slice of slow rows hides in a mean: the share slower than the stable revision's p95."""
     here, there = candidate.p95_ms, stable.p95_ms
     tolerance = tolerances.latency_ratio
@@ -239,12 +290,16 @@ def _slow_share(candidate: Sums, stable: Sums, tolerances: Tolerances, alpha: fl
         pooled * (1 - pooled) * (1 / candidate.latency_count + 1 / stable.latency_count),
         LEAST_VARIANCE,
     )
+    if spans:
+        variance += spans.variance(
+            lambda one: float(one.bins[edge + 1 :].sum()) / one.latency_count
+        )
     decided = difference > 0 and mixture(difference, variance, TAU_SLOW_SHARE) >= -log(alpha)
     verdict = _three_ways(
         exceeds=here / there > tolerance,
         decided=decided and _enough_answers(candidate, stable, tolerances),
     )
-    words = f"95th percentile {here:.3g} ms against {there:.3g} ms"
+    words = f"95th percentile {here:.3g} ms against {there:.3g} ms{_when(spans)}"
     return Tile("latency_p95", "ms", there, here, here / there, None, tolerance, verdict, words)
 
 
@@ -253,6 +308,8 @@ def mixture(difference: float, variance: float, tau: float) -> float:
 
     ln L = -1/2 ln(1 + tau^2 I) + I^2 D^2 tau^2 / (2 (1 + tau^2 I)), I = 1 / variance.
     """
+    if variance == inf:
+        return 0.0  # nothing is known
     information = 1 / variance
     spread = tau * tau * information
     return -log1p(spread) / 2 + information * difference**2 * spread / (2 * (1 + spread))
@@ -322,6 +379,14 @@ def _enough_answers(candidate: Sums, stable: Sums, tolerances: Tolerances) -> bo
 
 def _share(part: int, whole: int) -> float | None:
     return part / whole if whole else None
+
+
+def _when(spans: Spans | None) -> str:
+    return " before" if spans else ""
+
+
+def _mean_of_logs(sums: Sums) -> float:
+    return sums.log_latency_sum / sums.latency_count
 
 
 def _log_mean(sums: Sums) -> float | None:

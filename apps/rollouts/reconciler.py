@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from apps.core.errors import Unavailable
 from apps.monitoring.selectors import requests as monitoring
 from apps.rollouts import selectors
-from apps.rollouts.analysis import Analysis, Tolerances, judge
+from apps.rollouts.analysis import Analysis, Spans, Tolerances, judge
 from apps.rollouts.decide import decide
 from apps.rollouts.lifecycle import Decision, Phase, Seen, Step, Verdict
 from apps.rollouts.models import Rollout
@@ -109,13 +109,16 @@ def analyse(rollout: Rollout, now: datetime) -> Analysis | None:
     candidate, stable = compare(
         candidate=rollout.candidate, stable=rollout.stable, since=began_at, now=now
     )
-    if stable is not None and step.weight == WEIGHT_TOTAL:
+    spans = None
+    if rollout.stable is not None and step.weight == WEIGHT_TOTAL:
         # All traffic is on the candidate: what the stable revision did before is all there is.
+        past = rollout.created_at - BEFORE
         _, stable = monitoring.compare(
-            candidate=rollout.candidate,
-            stable=rollout.stable,
-            since=rollout.created_at - BEFORE,
-            now=now,
+            candidate=rollout.candidate, stable=rollout.stable, since=past, now=now
+        )
+        spans = Spans(
+            monitoring.spans(revision=rollout.candidate, since=began_at, now=now),
+            monitoring.spans(revision=rollout.stable, since=past, now=now),
         )
     given = rollout.plan["tolerances"]
     return judge(
@@ -123,6 +126,7 @@ def analyse(rollout: Rollout, now: datetime) -> Analysis | None:
         stable,
         Tolerances(given["min_requests"], given["error_rate_difference"], given["latency_ratio"]),
         given["alpha"] / analysed(steps),
+        spans,
     )
 
 

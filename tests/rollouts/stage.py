@@ -35,6 +35,7 @@ class World:
     converged: int = 0
     on_look: Any = None
     since: list[datetime] = field(default_factory=list)
+    spans_since: list[datetime] = field(default_factory=list)
 
     def look(self, endpoint: Endpoint) -> sights.Sight:
         if self.on_look is not None:
@@ -65,6 +66,10 @@ class World:
     ) -> tuple[Sums, Sums | None]:
         theirs = None if stable is None else self.sums.get(stable.pk, Sums())
         return self.copied.get(candidate.pk, Sums()), theirs
+
+    def spans(self, *, revision: Revision, since: datetime, now: datetime) -> list[Sums]:
+        self.spans_since.append(since)
+        return [self.sums[revision.pk]] * 3 if revision.pk in self.sums else []
 
     def took(
         self, revision: Revision | None, requests: int, errors: int = 0, *, copied: bool = False
@@ -98,6 +103,7 @@ def set_up(monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(sights, "converge", world.converge)
     monkeypatch.setattr(monitoring, "compare", world.compare)
     monkeypatch.setattr(monitoring, "compare_shadow", world.compare_shadow)
+    monkeypatch.setattr(monitoring, "spans", world.spans)
     return world
 
 

@@ -1,7 +1,7 @@
 """The analysis: few false alarms however often one looks, and harm found after few requests."""
 
 import json
-from math import exp, log
+from math import exp, inf, log
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from apps.monitoring import histogram
 from apps.monitoring.sums import Sums
 from apps.rollouts.analysis import (
     Analysis,
+    Spans,
     Tolerances,
     beta_binomial,
     judge,
@@ -295,3 +296,84 @@ def test_twice_the_latency_is_found_within_200_requests() -> None:
     found = [looks(chance, 0.004, 2.0) for _ in range(50)]
 
     assert all(failed and after <= 200 for failed, after in found)
+
+
+# ---- of other moments --------------------------------------------------------------------------
+
+
+def spans_of(*medians_ms: float, seed: int = 1) -> list[Simulated]:
+    """A span of fifty requests for each of these medians."""
+    return [
+        simulated(50, milliseconds=median, seed=seed + place)
+        for place, median in enumerate(medians_ms)
+    ]
+
+
+def whole(spans: list[Simulated]) -> Simulated:
+    summed = Simulated()
+    for one in spans:
+        summed.requests += one.requests
+        summed.latency_count += one.latency_count
+        summed.log_latency_sum += one.log_latency_sum
+        summed.log_latency_square_sum += one.log_latency_square_sum
+        summed.bins = summed.bins + one.bins
+    return summed
+
+
+def after(candidate: list[Simulated], stable: list[Simulated]) -> Analysis:
+    return judge(whole(candidate), whole(stable), TOLERANCES, ALPHA, Spans(candidate, stable))
+
+
+def test_a_busy_machine_is_no_fault_of_who_serves_just_then() -> None:
+    """A good candidate was taken back at 100 %: tests beside it slowed down all that ran."""
+    stable = spans_of(4, 5, 4, 60, 80, 5, 4, 30, 4, 50, 5, 4, seed=10)
+    candidate = spans_of(60, 50, 40, 55)
+    assert judged(whole(candidate), whole(stable)).verdict is Verdict.FAIL
+    analysis = after(candidate, stable)
+    assert analysis.verdict is Verdict.UNCLEAR
+    assert analysis.reason.startswith("more time is needed to tell: latency ")
+    assert verdicts(analysis)["latency_mean"] is Verdict.UNCLEAR
+    assert verdicts(analysis)["latency_p95"] is Verdict.PASS  # the stable one had as slow ones
+    calm = after([*candidate, *spans_of(*[4] * 20, seed=40)], stable)
+    assert calm.verdict is Verdict.PASS
+
+
+def test_what_is_slower_than_any_moment_before_fails_after_three_spans() -> None:
+    stable = spans_of(10, 11, 10, 9, 10, 12, seed=10)
+    candidate = spans_of(50, 51, 52)
+    assert after(candidate, stable).verdict is Verdict.FAIL
+    early = after(candidate[:2], stable)
+    assert early.verdict is Verdict.UNCLEAR
+    assert early.tiles[2].interval is None
+    assert json.loads(json.dumps(early.evidence(), allow_nan=False))
+    assert after(candidate, stable[:2]).verdict is Verdict.UNCLEAR
+
+
+def test_errors_do_not_wait_for_three_spans() -> None:
+    candidate = whole(spans_of(10, seed=3))
+    candidate.server_errors = 40
+    stable = spans_of(10, 10, 10, 10, seed=10)
+    analysis = judge(candidate, whole(stable), TOLERANCES, ALPHA, Spans([candidate], stable))
+    assert analysis.verdict is Verdict.FAIL
+    assert analysis.reason.startswith("errors 80.0 %")
+
+
+def test_a_span_of_few_answers_is_no_moment() -> None:
+    few = [simulated(4, milliseconds=900)]
+    stable = spans_of(10, 11, 10, 9, seed=10)
+    assert Spans(few * 9, stable).variance(lambda one: one.log_latency_sum) == inf
+
+
+def test_moments_that_differ_by_chance_hardly_ever_fail() -> None:
+    """Both the same, each span slower or faster by a factor of about 2; looked at every span."""
+    chance = np.random.default_rng(5)
+    failed = 0
+    for _ in range(200):
+        stable = spans_of(
+            *(10 * np.exp(chance.normal(0, 0.7, 60))), seed=int(chance.integers(1_000_000))
+        )
+        candidate = spans_of(
+            *(10 * np.exp(chance.normal(0, 0.7, 12))), seed=int(chance.integers(1_000_000))
+        )
+        failed += any(after(candidate[:n], stable).verdict is Verdict.FAIL for n in range(1, 13))
+    assert failed <= 2

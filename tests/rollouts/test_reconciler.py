@@ -212,7 +212,9 @@ def test_at_all_traffic_the_stable_revision_is_judged_by_its_past(
 
     tick(rollout, later)
 
-    assert world.since == [later, rollout.created_at - timedelta(minutes=10)]
+    past = rollout.created_at - timedelta(minutes=10)
+    assert world.since == [later, past]
+    assert world.spans_since == [later, past]  # of both: they are moments of other times
 
 
 def test_a_crash_after_recording_heals_on_the_next_tick(
