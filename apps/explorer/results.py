@@ -16,12 +16,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from django.conf import settings
 
+from apps.core import duck
 from apps.explorer.scan import quoted
 from apps.monitoring.rows import INPUT, OUTPUT
 
 SUFFIX = ".parquet"
 CHUNK_BYTES = 1 << 20
 BATCH_ROWS = 1_000
+MEMORY_MB = 512  # of the database that reads a page
 # Spreadsheets run a text that begins like this as a formula. Tabs and line ends are cut off first.
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -29,6 +31,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 BODIES = ("request", "response", "error", "format")
 # What Arrow raises where a file is missing, cut off or broken: its footer or, later, its pages.
 UNREADABLE = (OSError, pa.ArrowException)
+_READ = "read_parquet(?, hive_partitioning = false, file_row_number = true)"
 
 
 class ResultGone(Exception):
@@ -84,32 +87,23 @@ def page(
     order = _order(names, sort, first)
     listed = ", ".join(_selected(name) for name in shown)
     try:
-        with _opened(path) as db:
-            found = db.execute(
-                f"select {listed} from read_parquet(?, hive_partitioning = false,"
-                f" file_row_number = true) order by {order}file_row_number limit ? offset ?",
+        with duck.opened([path], threads=1, memory_mb=MEMORY_MB) as db:
+            places = db.execute(
+                f"select file_row_number from {_READ} order by {order}file_row_number"
+                " limit ? offset ?",
                 [str(path), count, start],
+            ).fetchall()
+            # Apart, since sorting whole rows takes the memory of all that stand before them.
+            found = db.execute(
+                f"select file_row_number, {listed} from {_READ}"
+                " where file_row_number in (select unnest(?::bigint[]))",
+                [str(path), [place for (place,) in places]],
             ).fetchall()
     except duckdb.Error as gone:  # a page that is broken raises the plain one
         raise ResultGone from gone
-    rows = [_row(dict(zip(shown, values, strict=True))) for values in found]
+    by_place = {place: values for place, *values in found}
+    rows = [_row(dict(zip(shown, by_place[place], strict=True))) for (place,) in places]
     return Page(names, rows, pq.read_metadata(path).num_rows)
-
-
-def _opened(path: Path) -> duckdb.DuckDBPyConnection:
-    """It opens a database in memory that can read this file and no other."""
-    db = duckdb.connect(
-        config={
-            "threads": 1,
-            "memory_limit": "512MB",
-            "autoinstall_known_extensions": False,
-            "autoload_known_extensions": False,
-        }
-    )
-    db.execute("set allowed_paths = ?", [[str(path)]])
-    db.execute("set enable_external_access = false")
-    db.execute("set lock_configuration = true")
-    return db
 
 
 def _order(names: Sequence[str], sort: str, first: Sequence[str]) -> str:

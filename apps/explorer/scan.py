@@ -23,7 +23,7 @@ from typing import Any
 
 import duckdb
 
-from apps.core import sandbox
+from apps.core import duck, sandbox
 from apps.core.sandbox_exec import confine
 from apps.explorer.question import BOOL, NUMBER, TEXT, Condition, Question, from_json
 
@@ -119,23 +119,14 @@ class Scan:
         self.progress = Progress(total=len(spec.files))
         self.parts: list[str] = []
         self.until = time.monotonic() + spec.seconds
-        self.db = duckdb.connect(
-            config={
-                "threads": spec.threads,
-                "memory_limit": f"{spec.memory_mb // 2}MB",  # it does not count all it takes
-                "temp_directory": str(Path(spec.work) / "spill"),
-                "max_temp_directory_size": "2GB",
-                "autoinstall_known_extensions": False,
-                "autoload_known_extensions": False,
-                "allow_community_extensions": False,
-                "preserve_insertion_order": False,
-            }
+        self.db = duck.opened(
+            _inputs(spec),
+            folder=spec.work,
+            threads=spec.threads,
+            memory_mb=spec.memory_mb // 2,  # it does not count all it takes
+            max_temp_directory_size="2GB",
+            preserve_insertion_order=False,
         )
-        # The order matters: what is allowed cannot be said once everything else is forbidden.
-        self.db.execute("set allowed_paths = ?", [_inputs(spec)])
-        self.db.execute("set allowed_directories = ?", [[spec.work]])
-        self.db.execute("set enable_external_access = false")
-        self.db.execute("set lock_configuration = true")
         self.db.execute("create temp table best (key hugeint)")
 
     def run(self) -> None:

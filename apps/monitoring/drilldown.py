@@ -6,21 +6,22 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import orjson
 
+from apps.core import duck
 from apps.monitoring import parquet, segments
 
 log = logging.getLogger(__name__)
 
 MOST_ROWS = 20
+MEMORY_MB = 512
 
 
 def in_files(paths: Sequence[Path], request_id: str) -> list[dict[str, Any]]:
     """It searches Parquet files of the log."""
     try:
         return _in_files(paths, request_id)
-    except duckdb.IOException:
+    except duck.GONE:
         # The time of one was over between the look at it and the reading.
         return _in_files(paths, request_id)
 
@@ -29,7 +30,7 @@ def _in_files(paths: Sequence[Path], request_id: str) -> list[dict[str, Any]]:
     files = [str(path) for path in paths if path.exists()]
     if not files:
         return []
-    with duckdb.connect(config={"threads": 1, "memory_limit": "512MB"}) as connection:
+    with duck.opened(files, threads=1, memory_mb=MEMORY_MB) as connection:
         cursor = connection.execute(
             # As a number, since DuckDB hands out times with a zone only through another package.
             'select * replace (epoch_us("at") as "at")'

@@ -15,7 +15,7 @@ from apps.core.errors import Refused
 from apps.monitoring import places
 from apps.monitoring.models import RowFile
 from apps.quality import marks, metrics
-from apps.quality.found import Wanted, searching
+from apps.quality.found import Search, Wanted
 from apps.quality.marks import Rows, Ruler
 from apps.quality.metrics import Figure
 from apps.quality.models import Labelled, Measure
@@ -75,8 +75,8 @@ def by_column(
     files = RowFile.objects.filter(
         revision=measure.revision_id, last_at__gte=since, first_at__lt=until
     ).order_by("-last_at")[:MOST_FILES]
-    with searching(Wanted([row[0] for row in kept], [row[1] for row in kept])) as search:
-        table = search.rows([places.rows() / file.path for file in files], [column])
+    search = Search(Wanted([row[0] for row in kept], [row[1] for row in kept]))
+    table = search.rows([places.rows() / file.path for file in files], [column])
     if table is None or column not in table.column_names or not table.num_rows:
         raise NoSuchColumn(f"No labelled row of this time has a column {column!r}")
     table = table.filter(pc.invert(table["shadow"]))

@@ -1,18 +1,16 @@
 """Finds predictions in the files of rows, by DuckDB."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import duckdb
 import pyarrow as pa
 
+from apps.core import duck
 from apps.monitoring import rows
 
-MEMORY = "512MB"
+MEMORY_MB = 512
 THREADS = 2
 FIXED = ("row", "at", "shadow")
 
@@ -34,18 +32,9 @@ class Wanted:
         )
 
 
-@contextmanager
-def searching(wanted: Wanted) -> Iterator["Search"]:
-    with duckdb.connect(
-        config={"threads": THREADS, "memory_limit": MEMORY, "preserve_insertion_order": False}
-    ) as connection:
-        connection.register("wanted", wanted.table())
-        yield Search(connection)
-
-
 class Search:
-    def __init__(self, connection: Any) -> None:
-        self._connection = connection
+    def __init__(self, wanted: Wanted) -> None:
+        self._wanted = wanted.table()
 
     def rows(self, paths: Iterable[Path], columns: Sequence[str] = ()) -> pa.Table | None:
         """It gives the wanted rows that were answered, with outputs and the named columns.
@@ -54,7 +43,7 @@ class Search:
         """
         try:
             return self._rows(paths, columns)
-        except duckdb.IOException:
+        except duck.GONE:
             # The time of one was over between the look at it and the reading.
             return self._rows(paths, columns)
 
@@ -65,11 +54,15 @@ class Search:
         named = "|".join(re.escape(name) for name in (*FIXED, *columns))
         # A model whose answers could not be read has no column of outputs at all.
         pattern = f"^({named}|{re.escape(rows.OUTPUT)}.*)$".replace("'", "''")
-        found = self._connection.sql(
-            f"select wanted.place, columns('{pattern}')"
-            " from read_parquet(?, hive_partitioning = false, union_by_name = true) as kept"
-            " join wanted on kept.id = wanted.wanted_id and kept.row = wanted.wanted_row"
-            " where kept.status between 200 and 299",
-            params=[files],
-        )
-        return found.to_arrow_table()
+        with duck.opened(
+            files, threads=THREADS, memory_mb=MEMORY_MB, preserve_insertion_order=False
+        ) as connection:
+            connection.register("wanted", self._wanted)
+            found = connection.sql(
+                f"select wanted.place, columns('{pattern}')"
+                " from read_parquet(?, hive_partitioning = false, union_by_name = true) as kept"
+                " join wanted on kept.id = wanted.wanted_id and kept.row = wanted.wanted_row"
+                " where kept.status between 200 and 299",
+                params=[files],
+            )
+            return found.to_arrow_table()

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from django.db import OperationalError, connection
 
+from apps.core import duck
 from apps.monitoring import drilldown, parquet
 from apps.monitoring.collector import Collector
 from apps.monitoring.models import LogFile, Segment
@@ -341,6 +342,28 @@ def test_a_request_is_found_in_the_spool_and_in_the_log(
     assert selectors.find_request(endpoint, "x", since) == in_spool
     assert selectors.find_request(endpoint, "x' or 1=1 --", since) == []
     assert drilldown.in_files([var / "log" / "gone.parquet"], "x") == []
+
+
+def test_a_file_that_goes_before_it_is_read_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = {
+        "id": "x", "at": datetime(2030, 1, 1, tzinfo=UTC), "revision": 1, "version": 1,
+        "status": 200, "latency_us": 9, "shadow": False, "share": 1.0, "request": "{}",
+        "response": "{}",
+    }  # fmt: skip
+    kept, gone = tmp_path / "kept.parquet", tmp_path / "gone.parquet"
+    for path in (kept, gone):
+        pq.write_table(pa.Table.from_pylist([row], parquet.SCHEMA), path)
+    opened = duck.opened
+
+    def late(*told: Any, **more: Any) -> Any:
+        gone.unlink(missing_ok=True)
+        return opened(*told, **more)
+
+    monkeypatch.setattr(duck, "opened", late)
+
+    assert [found["id"] for found in drilldown.in_files([kept, gone], "x")] == ["x"]
 
 
 @pytest.mark.django_db

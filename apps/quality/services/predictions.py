@@ -11,7 +11,7 @@ from apps.baselines import meaning as meanings
 from apps.monitoring import conditions, places
 from apps.monitoring.models import RowFile, Slice
 from apps.quality import marks
-from apps.quality.found import Search, Wanted, searching
+from apps.quality.found import Search, Wanted
 from apps.quality.services import labelled
 from apps.quality.services.batches import Batch
 
@@ -28,17 +28,17 @@ def of(batch: Batch) -> dict[int, pa.Table]:
         files = files.filter(log_file__created_at__gte=batch.since)
     if not files.exists() or missing == set():
         return {}
-    with searching(wanted) as search:
-        for chunk in _chunks(files.order_by("-last_at", "-pk").iterator(5_000)):
-            for pk in sorted({file.revision_id for file in chunk}):
-                slices = batch.slices_of(batch.revisions[pk])
-                table = rows(search, [file for file in chunk if file.revision_id == pk], slices)
-                if table is not None and table.num_rows:
-                    parts.setdefault(pk, []).append(table)
-                    if missing is not None:
-                        missing -= set(table["place"].to_pylist())
-            if missing is not None and not missing:
-                break  # newest first: most labels are of predictions of late
+    search = Search(wanted)
+    for chunk in _chunks(files.order_by("-last_at", "-pk").iterator(5_000)):
+        for pk in sorted({file.revision_id for file in chunk}):
+            slices = batch.slices_of(batch.revisions[pk])
+            table = rows(search, [file for file in chunk if file.revision_id == pk], slices)
+            if table is not None and table.num_rows:
+                parts.setdefault(pk, []).append(table)
+                if missing is not None:
+                    missing -= set(table["place"].to_pylist())
+        if missing is not None and not missing:
+            break  # newest first: most labels are of predictions of late
     return {
         pk: _last_of_each(pa.concat_tables(tables, promote_options="permissive"))
         for pk, tables in sorted(parts.items())

@@ -17,7 +17,7 @@ from django.db.models import Max
 
 from apps.core import live
 from apps.monitoring.models import RowFile, Slice
-from apps.quality.found import Wanted, searching
+from apps.quality.found import Search, Wanted
 from apps.quality.marks import Ruler
 from apps.quality.models import Labelled, Lookback, Measure
 from apps.quality.services import labelled, predictions, sums
@@ -148,8 +148,8 @@ def _inside(
     for pk in sorted({file.revision_id for file in files}):
         mine = [row for row in rows if row.revision_id == pk]
         here = [file for file in files if file.revision_id == pk]
-        with searching(Wanted([row.request_id for row in mine], [row.row for row in mine])) as all_:
-            table = predictions.rows(all_, here, slices)
+        search = Search(Wanted([row.request_id for row in mine], [row.row for row in mine]))
+        table = predictions.rows(search, here, slices)
         if table is None or not table.num_rows:
             continue
         # Of an id that was used twice only the row that was joined.
