@@ -184,7 +184,7 @@ def _download(request: Request, row: Search | Replay, name: str) -> HttpResponse
     if not row.result_path:
         raise _no_result(row)
     read = results.as_csv if kind == "csv" else results.as_parquet
-    chunks = read(results.folder() / row.result_path)
+    chunks = read(results.folder() / row.result_path, row.digest)
     try:
         first = next(chunks)
     except results.ResultGone:

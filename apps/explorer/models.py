@@ -28,6 +28,7 @@ class Search(models.Model):
     truncated = models.BooleanField(default=False)  # more rows fit than the result has
     result_path = models.CharField(max_length=500, blank=True)  # below var/searches; "": gone
     size_bytes = models.PositiveBigIntegerField(default=0)
+    digest = models.CharField(max_length=64, blank=True)  # SHA-256 of the result
     reason = models.TextField(blank=True)  # why it failed, or what is not in the result
     created_at = models.DateTimeField()
     finished_at = models.DateTimeField(null=True)
@@ -75,6 +76,7 @@ class Replay(models.Model):
     largest_difference = models.FloatField(null=True)  # of two numbers; None: none differ
     result_path = models.CharField(max_length=500, blank=True)
     size_bytes = models.PositiveBigIntegerField(default=0)
+    digest = models.CharField(max_length=64, blank=True)  # SHA-256 of the result
     reason = models.TextField(blank=True)
     created_at = models.DateTimeField()
     finished_at = models.DateTimeField(null=True)

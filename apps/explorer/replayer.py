@@ -86,6 +86,7 @@ def _requests(replay: Replay) -> Iterator[Mapping[str, Any]]:
     path = results.folder() / replay.search.result_path
     seen = set()
     try:
+        results.check(path, replay.search.digest)
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=500, columns=list(_COLUMNS)):
                 for row in batch.to_pylist():
@@ -94,7 +95,7 @@ def _requests(replay: Replay) -> Iterator[Mapping[str, Any]]:
                         seen.add(key)
                         read = {name: results.read_json(row[name]) for name in _BODIES}
                         yield {**row, **read}
-    except results.UNREADABLE:
+    except (results.ResultGone, *results.UNREADABLE):
         raise Failed("The search's result is gone; search again") from None
 
 
@@ -180,7 +181,7 @@ class _Work:
         try:
             pq.write_table(pa.Table.from_pylist(self.rows, SCHEMA), unfinished, compression="zstd")
             unfinished.chmod(0o600)
-            results.keep(unfinished, path)
+            digest = results.keep(unfinished, path)
         except OSError as failed:
             unfinished.unlink(missing_ok=True)
             if not scan.is_of_room(failed):
@@ -192,6 +193,7 @@ class _Work:
             now=timezone.now(),
             result_path=path.name,
             size_bytes=path.stat().st_size,
+            digest=digest,
             reason=self._left(),
             **self._facts(),
         )

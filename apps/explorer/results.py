@@ -1,6 +1,7 @@
 """Reads the files that searches and replays leave: page by page, and as CSV. Knows no database."""
 
 import csv
+import hashlib
 import io
 import itertools
 import json
@@ -49,11 +50,30 @@ def folder() -> Path:
     return settings.STACK.var / "searches"
 
 
-def keep(written: Path, path: Path) -> None:
-    """It gives a file its name when all of it is on the disk: a crash would leave an empty one."""
+def keep(written: Path, path: Path) -> str:
+    """It gives a file its name when all of it is on the disk: a crash would leave an empty one.
+
+    What it returns is the digest by which the file is known again.
+    """
     with written.open("rb") as file:
         os.fsync(file.fileno())
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
     written.rename(path)
+    return digest
+
+
+def check(path: Path, digest: str) -> None:
+    """It reads a file to its end, about a second a gigabyte. Raises: ResultGone for another one.
+
+    Parquet as DuckDB writes it has no checksums: a broken page may be read as other values.
+    """
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as gone:
+        raise ResultGone from gone
+    if found != digest:
+        raise ResultGone
 
 
 def columns(path: Path) -> list[str]:
@@ -132,9 +152,9 @@ def read_json(text: str | None) -> Any:
     return None if text is None else json.loads(text)
 
 
-def as_parquet(path: Path) -> Iterator[bytes]:
+def as_parquet(path: Path, digest: str) -> Iterator[bytes]:
     """It gives the file piece by piece. Raises: ResultGone, at the first piece."""
-    columns(path)  # its footer comes last: what was cut off must not be handed out as whole
+    check(path, digest)
     try:
         with path.open("rb") as file:
             while chunk := file.read(CHUNK_BYTES):
@@ -143,11 +163,12 @@ def as_parquet(path: Path) -> Iterator[bytes]:
         raise ResultGone from gone
 
 
-def as_csv(path: Path) -> Iterator[bytes]:
+def as_csv(path: Path, digest: str) -> Iterator[bytes]:
     """It writes the file as CSV, a batch of rows at a time. Raises: ResultGone, as above.
 
-    What breaks after the first batch ends the answer in its middle, as a broken connection does.
+    What breaks after the check ends the answer in its middle, as a broken connection does.
     """
+    check(path, digest)
     try:
         file = pq.ParquetFile(path)
     except UNREADABLE as gone:

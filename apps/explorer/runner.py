@@ -115,10 +115,11 @@ def _finish(search: Search, running: Running, spec: Spec, told: Progress) -> Non
     result = Path(spec.result)
     if told.shown:
         kept = results.folder() / f"{search.pk}{results.SUFFIX}"
-        results.keep(result, kept)
-        facts = {"result_path": kept.name, "size_bytes": kept.stat().st_size}
+        digest = results.keep(result, kept)
+        size = kept.stat().st_size
+        facts = {"result_path": kept.name, "size_bytes": size, "digest": digest}
     else:
-        facts = {"result_path": "", "size_bytes": 0}
+        facts = {"result_path": "", "size_bytes": 0, "digest": ""}
     services.finish(
         row=search,
         running=running,

@@ -219,7 +219,7 @@ def _forget(rows: QuerySet[Any]) -> None:
     # First the row, then the file: a file without a row is found by the sweep.
     for row in rows:
         path = row.result_path
-        type(row)._default_manager.filter(pk=row.pk).update(result_path="", size_bytes=0)
+        type(row)._default_manager.filter(pk=row.pk).update(result_path="", size_bytes=0, digest="")
         _unlink([path])
         _announce(row)
 
