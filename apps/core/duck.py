@@ -27,12 +27,13 @@ def opened(
     threads: int,
     memory_mb: int,
     folder: Path | str | None = None,
+    spill_mb: int = 0,
     **more: Any,
 ) -> duckdb.DuckDBPyConnection:
     """It opens a database in memory that sees these files, and what is in the folder.
 
-    It never writes by itself but into the folder: without one, what does not fit into the memory
-    raises duckdb.OutOfMemoryException.
+    What does not fit into the memory it writes into the folder, as far as `spill_mb` goes. Beyond
+    that, and without a folder, it raises duckdb.OutOfMemoryException (`is_of_spill`).
     """
     spill = "" if folder is None else str(Path(folder) / "spill")
     own: dict[str, Any] = {
@@ -41,6 +42,9 @@ def opened(
         "temp_directory": spill,
     }
     db = duckdb.connect(config={**own, **more, **_CLOSED})
+    if folder is not None:
+        # Told at the opening it would be shown and not kept: then 90 % of the disk is the limit.
+        db.execute(f"set max_temp_directory_size = '{spill_mb:d}MB'")
     # The order matters: what is allowed cannot be said once everything else is forbidden.
     db.execute("set allowed_paths = ?", [[str(path) for path in files]])
     if folder is not None:
@@ -48,3 +52,11 @@ def opened(
     db.execute("set enable_external_access = false")
     db.execute("set lock_configuration = true")
     return db
+
+
+def is_of_spill(error: Exception) -> bool:
+    """It tells whether more had to be written beside the memory than `spill_mb`."""
+    # DuckDB's errors are words only; it names the setting.
+    return isinstance(error, duckdb.OutOfMemoryException) and (
+        "max_temp_directory_size" in str(error)
+    )

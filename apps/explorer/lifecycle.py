@@ -28,4 +28,5 @@ MOST_WAITING = 5  # unfinished searches of one person, and replays
 MOST_REPLAYED = 1_000
 KEPT = timedelta(hours=24)
 MOST_BYTES = 2_000_000_000  # of all results together
+MOST_SPILL_MB = 2_000  # that a search writes beside its memory and removes at its end
 REMEMBERED = timedelta(days=31)  # how long a search is listed after its result went

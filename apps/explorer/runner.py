@@ -13,7 +13,7 @@ from django.utils import timezone
 from apps.core import sandbox
 from apps.core.sandbox import Finished, Limits
 from apps.explorer import results, scan, selectors, services
-from apps.explorer.lifecycle import MOST_BYTES
+from apps.explorer.lifecycle import MOST_BYTES, MOST_SPILL_MB
 from apps.explorer.models import Search
 from apps.explorer.question import from_json
 from apps.explorer.scan import Progress, Spec
@@ -41,6 +41,7 @@ def work(search_id: int, running: Running) -> None:
         result=str(place / "result"),
         progress=str(place / "progress.json"),
         memory_mb=settings.EXPLORER_MEMORY_MB,
+        spill_mb=MOST_SPILL_MB,
         threads=settings.EXPLORER_THREADS,
         seconds=settings.EXPLORER_SECONDS,
     )
@@ -103,6 +104,11 @@ def _why(ended: Finished, spec: Spec) -> str:
         return f"{ended.killed_why}. {narrow}"
     if ended.returncode == scan.NO_ROOM:
         return NO_ROOM
+    if ended.returncode == scan.SPILLED:
+        return (
+            f"It needed more than {spec.memory_mb} MB of memory and {spec.spill_mb:,} MB on the"
+            f" disk beside it. {narrow}"
+        )
     # A library that gets no memory may end the process by a signal.
     if ended.returncode == scan.OUT_OF_MEMORY or ended.returncode < 0:
         return f"It needed more than {spec.memory_mb} MB of memory. {narrow}"

@@ -27,7 +27,7 @@ from apps.core import duck, sandbox
 from apps.core.sandbox_exec import confine
 from apps.explorer.question import BOOL, NUMBER, TEXT, Condition, Question, from_json
 
-OUT_OF_MEMORY, NO_ROOM = 3, 4  # what it ends with
+OUT_OF_MEMORY, NO_ROOM, SPILLED = 3, 4, 5  # what it ends with
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _READ = "read_parquet(?, hive_partitioning = false, file_row_number = true)"
 _COMPARED = {"eq": "=", "ne": "<>", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
@@ -52,6 +52,7 @@ class Spec:
     result: str
     progress: str
     memory_mb: int
+    spill_mb: int  # what it may write beside its memory
     threads: int
     seconds: float
 
@@ -80,8 +81,8 @@ def main(path: Path) -> int:
     try:
         Scan(spec).run()
     except (MemoryError, duckdb.OutOfMemoryException) as short:
-        sys.stderr.write(f"{short}\n")
-        return OUT_OF_MEMORY
+        sys.stderr.write(f"{_first_line(short)}\n")
+        return SPILLED if duck.is_of_spill(short) else OUT_OF_MEMORY
     except (OSError, duckdb.IOException) as failed:
         if not is_of_room(failed):
             raise
@@ -124,7 +125,7 @@ class Scan:
             folder=spec.work,
             threads=spec.threads,
             memory_mb=spec.memory_mb // 2,  # it does not count all it takes
-            max_temp_directory_size="2GB",
+            spill_mb=spec.spill_mb,
             preserve_insertion_order=False,
         )
         self.db.execute("create temp table best (key hugeint)")

@@ -56,14 +56,26 @@ def test_a_file_that_went_is_told_as_gone(mine: Path) -> None:
 
 def test_what_does_not_fit_goes_to_the_folder_only(tmp_path: Path) -> None:
     spilled = "create table t as select i, hash(i) as h from range(5_000_000) r(i)"
-    with duck.opened([], threads=1, memory_mb=32, folder=tmp_path) as db:
+    with duck.opened([], threads=1, memory_mb=32, folder=tmp_path, spill_mb=500) as db:
         db.execute(spilled)
         assert list((tmp_path / "spill").iterdir())
     with (
         duck.opened([], threads=1, memory_mb=32) as db,
-        pytest.raises(duckdb.OutOfMemoryException),
+        pytest.raises(duckdb.OutOfMemoryException) as short,
     ):
         db.execute(spilled)
+    assert not duck.is_of_spill(short.value)
+
+
+def test_no_more_goes_to_the_folder_than_was_told(tmp_path: Path) -> None:
+    """DuckDB 2.0 does not keep the limit when it is told at the opening."""
+    spilled = "create table t as select i, hash(i) as h from range(5_000_000) r(i)"
+    with (
+        duck.opened([], threads=1, memory_mb=32, folder=tmp_path, spill_mb=2) as db,
+        pytest.raises(duckdb.OutOfMemoryException) as short,
+    ):
+        db.execute(spilled)
+    assert duck.is_of_spill(short.value)
 
 
 def test_nothing_opens_it_otherwise() -> None:

@@ -1,11 +1,12 @@
 """The process that looks through files: what it can reach, and what ends it."""
 
+import hashlib
 import json
 import os
 import signal
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,7 @@ def spec(tmp_path: Path) -> Spec:
         result=str(work / "result"),
         progress=str(work / "progress.json"),
         memory_mb=200,
+        spill_mb=2_000,
         threads=2,
         seconds=60.0,
     )
@@ -196,6 +198,69 @@ def test_a_full_disk_is_not_a_broken_file(spec: Spec) -> None:
     assert done.returncode == scan.NO_ROOM
     assert done.output_tail.startswith("IO Error: ")
     assert "Traceback" not in done.output_tail
+
+
+@pytest.fixture
+def larger(spec: Spec) -> Spec:
+    """More hits in one file than the memory holds."""
+    count = 600_000
+    ids = [hashlib.sha256(b"%d" % number).hexdigest() for number in range(count)]
+    same = {
+        "row": 0, "at": START, "revision": 1, "version": 1, "status": 200, "latency_us": 900,
+        "shadow": False, "share": 1.0,
+    }  # fmt: skip
+    columns = [
+        ids if field.name == "id" else [same.get(field.name)] * count for field in rows.FIXED
+    ]
+    pq.write_table(
+        pa.Table.from_arrays(
+            [
+                pa.array(values, field.type)
+                for values, field in zip(columns, rows.FIXED, strict=True)
+            ],
+            schema=rows.FIXED,
+        ),
+        spec.files[0].rows[0],
+        row_group_size=10_000,
+    )
+    return replace(spec, memory_mb=64)
+
+
+def test_what_does_not_fit_into_the_memory_goes_beside_it(larger: Spec) -> None:
+    done = in_sandbox("-m", "apps.explorer.scan", kept(larger))
+
+    assert (done.returncode, done.output_tail) == (0, "")
+    assert progress(larger)["found"] == 600_000
+
+
+def test_more_than_may_go_beside_the_memory_is_told(larger: Spec) -> None:
+    done = in_sandbox("-m", "apps.explorer.scan", kept(replace(larger, spill_mb=1)))
+
+    assert done.returncode == scan.SPILLED
+    assert done.output_tail.startswith("Out of Memory Error: failed to offload data block")
+    assert runner._why(done, replace(larger, spill_mb=1)) == (
+        "It needed more than 64 MB of memory and 1 MB on the disk beside it. Ask for fewer rows or"
+        " a shorter time"
+    )
+
+
+@pytest.mark.skipif(
+    subprocess.run(["unshare", "-rm", "true"], capture_output=True, check=False).returncode != 0,
+    reason="no file system of this process's own can be mounted here",
+)
+def test_a_disk_that_is_full_beside_the_memory_is_told_as_full(larger: Spec) -> None:
+    place = kept(larger)
+    told = Path(place).read_text()
+    script = 'mount -t tmpfs -o size=2m tmpfs "$1" && cat > "$1/spec.json" && shift && exec "$@"'
+    scans = [sys.executable, "-P", "-m", "apps.explorer.scan", place]
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", script, "sh", larger.work, *scans],
+        env={**os.environ, **CODE}, input=told, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert (done.returncode, done.stdout) == (scan.NO_ROOM, "")
+    assert done.stderr.startswith("IO Error: Could not write file")
+    assert "No space left on device" in done.stderr
 
 
 def test_it_ends_with_a_worker_that_was_killed(spec: Spec, tmp_path: Path) -> None:
