@@ -50,24 +50,36 @@ def quality(request: HttpRequest, environment: str, name: str) -> HttpResponse:
     revision, part = asked.chosen(
         endpoint, {key: int(chosen[key]) for key in ("revision", "slice") if key in chosen}
     )
-    seen = selectors.measured(endpoint, since, until, revision=revision, slice=part)
-    serves = revision or endpoint.stable
-    estimated = selectors.estimated(serves, since, until) if serves else Measured("", 0, 0)
-    reference = selectors.reference_of(serves)
-    metric = chosen.get("metric") or asked.first_metric(endpoint, revision)
     counting = selectors.looking_back(endpoint, since)
-    confusion = selectors.confusion_of(seen)
-    context = {
-        "endpoint": endpoint,
-        "model": endpoint.model,
-        "form": form,
+    context: dict[str, Any] = {"endpoint": endpoint, "counting": counting}
+    # While a slice counts what came before it, the two parts that show it are asked for again.
+    target = request.headers.get("HX-Target", "") if request.headers.get("HX-Request") else ""
+    if target == "by-slice":
+        context |= sliced(endpoint, since, until, counting)
+        return render(request, "quality/_by_slice.html", context)
+    serves = revision or endpoint.stable
+    reference = selectors.reference_of(serves)
+    seen = selectors.measured(endpoint, since, until, revision=revision, slice=part)
+    context |= {
         "window_words": WORDS[chosen["window"]],
-        "has_labels": selectors.has_labels(endpoint),
-        "curl": curl(request, endpoint),
         "seen": seen,
         "tiles": tiles(seen, reference),
         "lateness": selectors.lateness(endpoint, since, until),
         "covered": seen.labels / seen.predictions if seen.predictions else None,
+        "part": part,
+        "is_counting": part is not None and part.pk in counting,
+        "counted_back_to": counting.get(part.pk) if part else None,
+    }
+    if target == "measured":
+        return render(request, "quality/_measured.html", context)
+    estimated = selectors.estimated(serves, since, until) if serves else Measured("", 0, 0)
+    metric = chosen.get("metric") or asked.first_metric(endpoint, revision)
+    confusion = selectors.confusion_of(seen)
+    context |= sliced(endpoint, since, until, counting) | {
+        "model": endpoint.model,
+        "form": form,
+        "has_labels": selectors.has_labels(endpoint),
+        "curl": curl(request, endpoint),
         "estimated": estimated,
         "estimates": tiles(estimated, reference),
         "blind": BLIND,
@@ -79,19 +91,27 @@ def quality(request: HttpRequest, environment: str, name: str) -> HttpResponse:
         "calibration": in_page(charts.calibration(selectors.calibration_of(seen))),
         "curve": selectors.calibration_of(seen),
         "confusion": charts.confusion(*confusion) if confusion else None,
-        "part": part,
-        "is_counting": part is not None and part.pk in counting,
-        "counted_back_to": counting.get(part.pk) if part else None,
         "by_revision": rows_of(selectors.by_revision(endpoint, since, until)),
-        "by_slice": [
-            row | {"is_counting": row["thing"].pk in counting}
-            for row in rows_of(selectors.by_slice(endpoint, since, until))
-        ],
         "names": [LABELS[known] for known in seen.metrics],
         "uncounted": selectors.uncounted(endpoint),
         "by_column": by_column(endpoint, chosen.get("column", ""), since, until, revision),
     }
     return render(request, "quality/page.html", context)
+
+
+def sliced(
+    endpoint: Endpoint,
+    since: datetime,
+    until: datetime,
+    counting: dict[int, datetime | None],
+) -> dict[str, Any]:
+    """The table of slices."""
+    rows = [
+        row | {"is_counting": row["thing"].pk in counting}
+        for row in rows_of(selectors.by_slice(endpoint, since, until))
+    ]
+    heads: list[dict[str, str]] = next((row["figures"] for row in rows if row["figures"]), [])
+    return {"by_slice": rows, "slice_names": [figure["label"] for figure in heads]}
 
 
 def tiles(seen: Measured, reference: dict[str, float]) -> list[dict[str, str | None]]:

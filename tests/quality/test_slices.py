@@ -329,3 +329,28 @@ def test_the_page_shows_which_slices_are_counting(cast: Cast, early: Slice, clie
     assert text.count("still counting") == 1
     early_text = client.get(url, {"window": "1y", "slice": str(early.pk)}).content.decode()
     assert "has yet to count" not in early_text
+
+
+def test_an_open_page_follows_the_counting_until_it_is_over(
+    cast: Cast, early: Slice, now: datetime, client: Client
+) -> None:
+    late = part(early.endpoint, "late")
+    client.force_login(cast.viewer)
+    asked = {"window": "1y", "slice": str(late.pk)}
+    live = f'data-live="endpoint:{late.endpoint_id}" hx-get="/endpoints/production/flights/quality?'
+
+    def told(target: str) -> str:
+        headers = {"HX-Request": "true", "HX-Target": target}
+        url = "/endpoints/production/flights/quality"
+        return client.get(url, asked, headers=headers).content.decode()
+
+    assert told("measured").startswith(f'<div id="measured" class="stack" {live}')
+    assert "late has yet to count" in told("measured")
+    assert "still counting" in told("by-slice")
+    assert live in told("by-slice")
+    for _ in range(6):
+        joining.sweep(now=now)
+    assert told("measured").startswith('<div id="measured" class="stack">')
+    assert "has yet to count" not in told("measured")
+    assert "late" in told("by-slice")
+    assert ("still counting" in told("by-slice"), live in told("by-slice")) == (False, False)
