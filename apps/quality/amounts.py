@@ -89,7 +89,7 @@ def count(
             label, label**2, label**3, label**4, error**2 * label, (error * label) ** 2,
         ),
     ):  # fmt: skip
-        for limb, part in enumerate(_limbs(values)):
+        for limb, part in enumerate(limbs(values, POWER_UNIT)):
             np.add.at(found[:, 2 + place * LIMBS + limb], groups, part)
     return found
 
@@ -97,11 +97,7 @@ def count(
 def read(mean: float, spread: float, vector: Ints) -> Values:
     """It gives a vector's places their names and units."""
     n, extreme = int(vector[0]), int(vector[1])
-    limbs = vector[2:].reshape(len(POWERS), LIMBS)
-    e, e_abs, e2, e4, y, y2, y3, y4, e2y, e2y2 = (
-        sum(int(part) * LIMB**place for place, part in enumerate(row)) / int(POWER_UNIT)
-        for row in limbs
-    )
+    e, e_abs, e2, e4, y, y2, y3, y4, e2y, e2y2 = together(vector[2:], POWER_UNIT)
     unit = spread
     return Values(
         n=n,
@@ -123,12 +119,12 @@ def read(mean: float, spread: float, vector: Ints) -> Values:
     )
 
 
-def _limbs(values: Floats) -> list[Ints]:
+def limbs(values: Floats, unit: float) -> list[Ints]:
     """It takes whole numbers apart, least limb first; each has the sign of the whole.
 
-    Exact: floats are divided by powers of two only.
+    Exact: floats are divided by powers of two only. A limb holds the sum of four billion of them.
     """
-    whole = np.round(values * POWER_UNIT)
+    whole = np.round(values * unit)
     sign, rest = np.sign(whole).astype(np.int64), np.abs(whole)
     parts = []
     for place in range(LIMBS - 1, 0, -1):
@@ -137,6 +133,14 @@ def _limbs(values: Floats) -> list[Ints]:
         rest = rest - high * size
         parts.append(sign * high.astype(np.int64))
     return [sign * rest.astype(np.int64), *reversed(parts)]
+
+
+def together(vector: Ints, unit: float) -> list[float]:
+    """It puts numbers together again, each of so many limbs."""
+    return [
+        sum(int(part) * LIMB**place for place, part in enumerate(row)) / int(unit)
+        for row in vector.reshape(-1, LIMBS)
+    ]
 
 
 def _parts(values: Values) -> tuple[Any, ...]:

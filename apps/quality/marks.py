@@ -22,9 +22,12 @@ Floats = npt.NDArray[np.float64]
 BINS = 50
 CELLS = BINS * 2 * 2  # score bin x predicted x label
 SCORE_UNIT = 1e9
-LOSS_UNIT = 1e6  # the square of a loss is up to 1,200, and there may be billions of them
-SQUARE_UNIT = 1e9
 SMALLEST = 1e-15  # a score of 0 or 1 that was wrong would have an infinite loss
+# Of losses, of their squares, and of squared errors and theirs. A score that is next to 1 has a
+# loss of 1e-16, whose square is 12 steps; the largest, of SMALLEST, is 1.2e36, and the limbs hold
+# 2e37. In coarser steps the squares of very good models were 0, and so was their interval's width.
+LOSS_UNIT = 1e33
+LOSSES = {Kind.SCORES: 4, Kind.PROBABILITIES: 2}  # how many of them a vector ends with
 
 
 @dataclass(frozen=True)
@@ -44,11 +47,12 @@ class Ruler:
     def size(self) -> int:
         """The places of a vector."""
         if self.kind == Kind.SCORES:
-            return CELLS + BINS + 4
+            return CELLS + BINS + LOSSES[self.kind] * amounts.LIMBS
         if self.kind == Kind.CLASSES:
             return self.width**2
         if self.kind == Kind.PROBABILITIES:
-            return self.width**2 + self.width * BINS * 2 + 2
+            cells = self.width**2 + self.width * BINS * 2
+            return cells + LOSSES[self.kind] * amounts.LIMBS
         return amounts.SIZE
 
     @property
@@ -196,22 +200,19 @@ def usable(ruler: Ruler, rows: Rows) -> npt.NDArray[np.bool_]:
 def read(ruler: Ruler, vector: Ints) -> Sums:
     """It gives a vector's places their names and units."""
     if ruler.kind == Kind.SCORES:
-        rest = vector[CELLS + BINS :].astype(float)
-        units = (LOSS_UNIT, LOSS_UNIT, SQUARE_UNIT, SQUARE_UNIT)
         return Scores(
             vector[:CELLS].reshape(BINS, 2, 2),
             vector[CELLS : CELLS + BINS] / SCORE_UNIT,
-            *(float(value / unit) for value, unit in zip(rest, units, strict=True)),
+            *amounts.together(vector[CELLS + BINS :], LOSS_UNIT),
         )
     if ruler.kind == Kind.CLASSES:
         return Classes(vector.reshape(ruler.width, ruler.width))
     if ruler.kind == Kind.PROBABILITIES:
-        square = ruler.width**2
+        square, cells = ruler.width**2, ruler.size - LOSSES[ruler.kind] * amounts.LIMBS
         return Probabilities(
             vector[:square].reshape(ruler.width, ruler.width),
-            vector[square:-2].reshape(ruler.width, BINS, 2),
-            float(vector[-2] / LOSS_UNIT),
-            float(vector[-1] / LOSS_UNIT),
+            vector[square:cells].reshape(ruler.width, BINS, 2),
+            *amounts.together(vector[cells:], LOSS_UNIT),
         )
     return amounts.read(ruler.mean, ruler.spread, vector)
 
@@ -235,16 +236,7 @@ def _count_scores(ruler: Ruler, rows: Rows, groups: Ints, n_groups: int) -> Ints
     right = np.where(positive, rows.score, 1 - rows.score)
     loss = -np.log(np.clip(right, SMALLEST, 1))
     square = (1 - right) ** 2
-    for place, (values, unit) in enumerate(
-        (
-            (loss, LOSS_UNIT),
-            (loss**2, LOSS_UNIT),
-            (square, SQUARE_UNIT),
-            (square**2, SQUARE_UNIT),
-        ),
-        CELLS + BINS,
-    ):
-        np.add.at(found[:, place], groups, _fixed(values, unit))
+    _add_losses(found, groups, loss, loss**2, square, square**2)
     return found
 
 
@@ -272,9 +264,16 @@ def _count_probabilities(ruler: Ruler, rows: Rows, groups: Ints, n_groups: int) 
         np.add.at(found, (groups, cell), 1)
     right = rows.each[np.arange(len(actual)), actual]
     loss = -np.log(np.clip(right, SMALLEST, 1))
-    np.add.at(found[:, -2], groups, _fixed(loss, LOSS_UNIT))
-    np.add.at(found[:, -1], groups, _fixed(loss**2, LOSS_UNIT))
+    _add_losses(found, groups, loss, loss**2)
     return found
+
+
+def _add_losses(found: Ints, groups: Ints, *losses: Floats) -> None:
+    """It adds them up where vectors end."""
+    first = found.shape[1] - len(losses) * amounts.LIMBS
+    parts = [part for values in losses for part in amounts.limbs(values, LOSS_UNIT)]
+    for place, part in enumerate(parts, first):
+        np.add.at(found[:, place], groups, part)
 
 
 def spread_bins(probability: Floats) -> Ints:

@@ -90,8 +90,8 @@ def test_scores_give_the_figures_of_scikit_learn() -> None:
     assert values["precision"] == sk.precision_score(rows.actual, rows.predicted)
     assert values["recall"] == sk.recall_score(rows.actual, rows.predicted)
     assert values["f1"] == pytest.approx(sk.f1_score(rows.actual, rows.predicted))
-    assert values["log_loss"] == pytest.approx(sk.log_loss(rows.actual, rows.score), abs=1e-6)
-    assert values["brier"] == pytest.approx(sk.brier_score_loss(rows.actual, rows.score), abs=1e-6)
+    assert values["log_loss"] == pytest.approx(sk.log_loss(rows.actual, rows.score), rel=1e-12)
+    assert values["brier"] == pytest.approx(sk.brier_score_loss(rows.actual, rows.score), rel=1e-12)
     assert values["ece"] == pytest.approx(0.0, abs=0.02)
     # Drawn again it only grows: an interval would not hold the value itself.
     assert (figures["ece"].low, figures["ece"].high) == (None, None)

@@ -78,7 +78,7 @@ def test_the_figures_are_those_of_scikit_learn(
     true = sk.roc_auc_score(actual, each, multi_class="ovr", average="macro")
     assert abs(area.value - true) <= min(area.bound, 0.001) + 1e-12
     assert area.bound < 0.012
-    assert figures["log_loss"].value == pytest.approx(sk.log_loss(actual, each), abs=1e-6)
+    assert figures["log_loss"].value == pytest.approx(sk.log_loss(actual, each), rel=1e-12)
     assert figures["accuracy"].value == sk.accuracy_score(actual, each.argmax(axis=1))
     f1 = sk.f1_score(actual, each.argmax(axis=1), average="macro")
     assert figures["f1"].value == pytest.approx(f1)
