@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from apps.quality import metrics
+from apps.quality import areas, metrics
 from apps.quality.marks import BINS
 from apps.quality.metrics import DRAWS, FEWEST, SEED, Figure
 
@@ -63,8 +63,8 @@ def _figures(positives: Floats, counts: Ints) -> dict[str, Floats]:
     missed, right = positives[..., 0].sum(axis=-1), negatives[..., 0].sum(axis=-1)
     return {
         "accuracy": (hits + right) / counts.sum(),
-        "roc_auc": metrics.auc(positives.sum(axis=-1), negatives.sum(axis=-1)),
-        "precision": metrics.divided(hits, hits + false),
-        "recall": metrics.divided(hits, hits + missed),
-        "f1": metrics.divided(2 * hits, 2 * hits + false + missed),
+        "roc_auc": areas.auc(positives.sum(axis=-1), negatives.sum(axis=-1)),
+        "precision": areas.divided(hits, hits + false),
+        "recall": areas.divided(hits, hits + missed),
+        "f1": areas.divided(2 * hits, 2 * hits + false + missed),
     }

@@ -1,6 +1,7 @@
 """Sums of integers: exact in and out, and figures like scikit-learn's from them."""
 
 import math
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -121,16 +122,20 @@ def area_of(positives: Floats, negatives: Floats) -> Figure:
     return metrics.of(one(SCORES, rows), ["roc_auc"])["roc_auc"]
 
 
-def test_the_interval_of_auc_is_delongs() -> None:
+def test_the_interval_of_auc_is_of_delongs_variance() -> None:
     places = np.random.default_rng(3)
     positives, negatives = places.binomial(49, 0.6, 40), places.binomial(49, 0.5, 60)
     figure = area_of((positives + 0.5) / 50, (negatives + 0.5) / 50)
 
     won = (positives[:, None] > negatives) + (positives[:, None] == negatives) / 2
     area = won.mean()
-    variance = won.mean(axis=1).var(ddof=1) / 40 + won.mean(axis=0).var(ddof=1) / 60
-    middle, half = math.log(area / (1 - area)), metrics.Z * variance**0.5 / (area * (1 - area))
-    ends = [1 / (1 + math.exp(-middle - side * half)) for side in (-1, 1)]
+    variance = 0.0
+    for n, spread in ((40, won.mean(axis=1).var(ddof=1)), (60, won.mean(axis=0).var(ddof=1))):
+        most = (n * area + 1) * (n - n * area + 1) / (n + 2) ** 2
+        variance += ((n - 1) * spread + 3 * most) / (n + 2) / n
+    n = area * (1 - area) / variance
+    ends = metrics.wilson(area * n, n)
+    assert n > 40
     assert (figure.value, figure.low, figure.high) == pytest.approx((area, *ends))
 
 
@@ -158,11 +163,46 @@ def test_the_interval_of_auc_holds_it_of_few_labels_too(positives: int, negative
     assert held >= 0.92 * 400
 
 
+@pytest.mark.parametrize("true", [0.6, 0.75, 0.9, 0.97])
+@pytest.mark.parametrize("rarer", [10, 15, 20, 30])
+@pytest.mark.parametrize(("spread", "rare_is_positive"), [(1.0, True), (2.0, True), (0.5, False)])
+def test_the_interval_of_auc_holds_it_where_one_class_is_rare(
+    true: float, rarer: int, spread: float, rare_is_positive: bool
+) -> None:
+    """Of 1,000 samples, 10 times as many of the other class; DeLong's held 65 % of the hardest."""
+    places = np.random.default_rng(12)
+    apart = NormalDist().inv_cdf(true) * math.sqrt(1 + spread**2)
+    sizes = (rarer, 10 * rarer) if rare_is_positive else (10 * rarer, rarer)
+
+    def scores(size: int, middle: float, wide: float) -> Floats:
+        found: Floats = 1 / (1 + np.exp(-places.normal(middle, wide, size)))
+        return found
+
+    area = area_of(scores(200_000, apart / 2, spread), scores(200_000, -apart / 2, 1.0)).value
+    assert area == pytest.approx(true, abs=0.01)  # less what the bins take
+    assert area is not None
+    held, widths, samples = 0, [], 1_000
+    positives = scores(sizes[0] * samples, apart / 2, spread)
+    score = np.concatenate([positives, scores(sizes[1] * samples, -apart / 2, 1.0)])
+    actual = (np.arange(len(score)) < len(positives)).astype(float)
+    rows = Rows(score, np.full(len(score), -1.0), actual)
+    groups = np.arange(len(score)) % samples
+    for vector in marks.count(SCORES, rows, groups, samples):
+        figure = metrics.of(marks.read(SCORES, vector), ["roc_auc"])["roc_auc"]
+        assert figure.low is not None
+        assert figure.high is not None
+        held += figure.low <= area <= figure.high
+        widths.append(figure.high - figure.low)
+    assert held >= 0.93 * samples  # 94 %, less what chance may do among 48
+    low, high = metrics.wilson(true * rarer, rarer)
+    assert np.mean(widths) < high - low  # of a share of so many rows, which is the widest
+
+
 def test_an_area_of_one_has_a_lower_end() -> None:
     """30 labels that are all in their place do not say that the next will be."""
     high, low = np.full(10, 0.91), np.full(40, 0.11)
     assert area_of(high, low) == Figure(1.0, metrics.wilson(10, 10)[0], 1.0, bound=0.0)
-    assert area_of(low, high) == Figure(0.0, 0.0, 1 - metrics.wilson(10, 10)[0], bound=0.0)
+    assert area_of(low, high) == Figure(0.0, *metrics.wilson(0, 10), bound=0.0)
 
 
 def test_calibration_says_what_came_of_each_score() -> None:
