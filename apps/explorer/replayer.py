@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
+from django.template.defaultfilters import pluralize
 from django.utils import timezone
 
 from apps.explorer import answers, results, scan, services
@@ -203,7 +204,9 @@ class _Work:
         left = self.replay.total - len(self.rows)
         if left:
             seconds = timedelta(seconds=MOST_SECONDS)
-            words.append(f"Stopped after {seconds}; {left} requests were not asked")
+            words.append(
+                f"Stopped after {seconds}; {left} request{pluralize(left, ' was,s were')} not asked"
+            )
         why = {row["words"] for row in self.rows if row["outcome"] == LEFT_OUT}
         if why:
             number = self.counts[LEFT_OUT]

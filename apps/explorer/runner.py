@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from django.conf import settings
+from django.template.defaultfilters import pluralize
 from django.utils import timezone
 
 from apps.core import sandbox
@@ -137,24 +138,29 @@ def _finish(search: Search, running: Running, spec: Spec, told: Progress) -> Non
         reason=_left_out(told, spec),
         **facts,
     )
-    running.log(f"Found {told.found:,} rows in {told.done} of {told.total} files")
+    rows, files = f"row{pluralize(told.found)}", f"file{pluralize(told.total)}"
+    running.log(f"Found {told.found:,} {rows} in {told.done} of {told.total} {files}")
 
 
 def _left_out(told: Progress, spec: Spec) -> str:
     """It says in words what the result does not hold."""
     words = []
+    files = f"file{pluralize(told.total)}"
     if told.stopped == "time":
         words.append(
-            f"Stopped after {spec.seconds:g} s with {told.done} of {told.total} files looked"
+            f"Stopped after {spec.seconds:g} s with {told.done} of {told.total} {files} looked"
             " through. Ask for a shorter time to see all of it"
         )
     if told.stopped == "enough":
+        left = told.total - told.done
+        hold = pluralize(left, "holds,hold")
         words.append(
-            f"The newest rows that fit are here; {told.total - told.done} of {told.total} files"
-            " hold only older ones and were not looked through"
+            f"The newest rows that fit are here; {left} of {told.total} {files} {hold} only older"
+            f" ones and {pluralize(left, 'was,were')} not looked through"
         )
     if told.gone:
-        words.append(f"{told.gone} files went by age or size meanwhile")
+        words.append(f"{told.gone} file{pluralize(told.gone)} went by age or size meanwhile")
     if told.broken:
-        words.append(f"{len(told.broken)} files could not be read: {told.broken[0]}")
+        broken = len(told.broken)
+        words.append(f"{broken} file{pluralize(broken)} could not be read: {told.broken[0]}")
     return ". ".join(words)

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 
+from django.template.defaultfilters import pluralize
+
 from apps.core.templatetags.formats import format_percent
 from apps.incidents.judging import smallest_share, too_few, unknown, wilson
 from apps.incidents.lifecycle import Reading, Severity, Verdict
@@ -92,8 +94,8 @@ def _distance(rule: Rule, column: Column, until: datetime) -> Reading:
     return Reading(
         until,
         Verdict.WRONG if is_wrong else Verdict.RIGHT,
-        f"{column.label}: distance {column.js:.3f} over {column.rows:,} rows, "
-        f"limit {limit:.3f}",
+        f"{column.label}: distance {column.js:.3f} over {column.rows:,} "
+        f"row{pluralize(column.rows)}, limit {limit:.3f}",
         severity,
         column.js,
         column.smallest,
@@ -127,8 +129,8 @@ def _column_share(rule: Rule, column: Column, until: datetime) -> Reading | None
     return Reading(
         until,
         Verdict.WRONG if is_wrong else Verdict.RIGHT,
-        f"{column.label}: {format_percent(value)} {words} over {column.rows:,} rows, "
-        f"{format_percent(usual)} in the reference",
+        f"{column.label}: {format_percent(value)} {words} over {column.rows:,} "
+        f"row{pluralize(column.rows)}, {format_percent(usual)} in the reference",
         Severity.CRITICAL if is_critical else Severity(rule.severity),
         value,
         smallest,
@@ -148,9 +150,10 @@ def whole(readings: Sequence[tuple[str, Reading]], until: datetime, *, none: str
     worst = max(known, key=lambda pair: pair[1].value or 0.0)[1]
     blind = max(known, key=lambda pair: pair[1].smallest or 0.0)[1]
     words = (
-        f"{len(wrong)} of {len(known)} columns: {', '.join(wrong[:3])}"
+        f"{len(wrong)} of {len(known)} column{pluralize(len(known))}: {', '.join(wrong[:3])}"
         if wrong
-        else f"{len(known)} columns are right; the most is {worst.words}"
+        else f"{len(known)} column{pluralize(len(known), ' is,s are')} right;"
+        f" the most is {worst.words}"
     )
     return Reading(
         until,

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+from django.template.defaultfilters import pluralize
 
 from apps.core.templatetags.formats import (
     format_duration,
@@ -89,7 +90,7 @@ def share(rule: Rule, count: int, total: int, until: datetime) -> Reading:
     return Reading(
         until,
         Verdict.WRONG if low > limit else Verdict.RIGHT,
-        f"{noun.capitalize()}: {format_percent(value)} of {total:,} requests in "
+        f"{noun.capitalize()}: {format_percent(value)} of {total:,} request{pluralize(total)} in "
         f"{format_duration(rule.window)}, limit {format_percent(limit)}",
         Severity(rule.severity),
         value,
@@ -112,8 +113,8 @@ def latency(rule: Rule, bins: Counts, previous: Counts | None, until: datetime) 
         before = None if previous is None else histogram.quantile(previous, quantile)
         if before is None or known < rule.enough:
             return unknown(
-                f"Nothing to compare with: {known:,} answers in the same hours of the previous "
-                f"day, it needs {rule.enough:,}",
+                f"Nothing to compare with: {known:,} answer{pluralize(known)} in the same hours of"
+                f" the previous day, it needs {rule.enough:,}",
                 until,
             )
         limit = max(before * rule.times_previous, before + rule.plus_ms)
@@ -125,8 +126,8 @@ def latency(rule: Rule, bins: Counts, previous: Counts | None, until: datetime) 
     return Reading(
         until,
         Verdict.WRONG if is_wrong else Verdict.RIGHT,
-        f"{name} {format_ms(value)} of {total:,} answers in {format_duration(rule.window)}"
-        f"{against}, limit {format_ms(limit)}",
+        f"{name} {format_ms(value)} of {total:,} answer{pluralize(total)} in "
+        f"{format_duration(rule.window)}{against}, limit {format_ms(limit)}",
         Severity(rule.severity),
         value,
         limit,
@@ -199,14 +200,15 @@ def rate(rule: Rule, requests: int, until: datetime) -> Reading:
 
 
 def dropped(rule: Rule, count: int, until: datetime) -> Reading:
-    words = f"{count:,} records were not kept in {format_duration(rule.window)}"
-    return plain(rule, count, words, f"Telemetry lost {count:,} records", until)
+    records = f"{count:,} record{pluralize(count)}"
+    words = f"{records} {pluralize(count, 'was,were')} not kept in {format_duration(rule.window)}"
+    return plain(rule, count, words, f"Telemetry lost {records}", until)
 
 
 def saturation(rule: Rule, in_flight: int, room: float, until: datetime) -> Reading:
     """Requests in flight for each that the policy plans for."""
     value = in_flight / room
-    words = f"{in_flight} requests in flight for room of {format_num(room)}"
+    words = f"{in_flight} request{pluralize(in_flight)} in flight for room of {format_num(room)}"
     return plain(rule, value, words, f"Saturation {format_percent(value)}", until)
 
 
@@ -214,7 +216,8 @@ def labels(rule: Rule, came: int, predictions: int, until: datetime) -> Reading:
     if predictions < rule.enough:
         return too_few(rule, predictions, "predictions", until)
     value = came / predictions
-    words = f"Labels came for {format_percent(value)} of {predictions:,} predictions"
+    words = f"Labels came for {format_percent(value)} of {predictions:,}"
+    words += f" prediction{pluralize(predictions)}"
     return plain(rule, value, words, f"Labels for {format_percent(value)}", until)
 
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from django.template.defaultfilters import pluralize
+
 from apps.core.templatetags.formats import format_duration, format_num, format_percent
 
 if TYPE_CHECKING:
@@ -57,7 +59,8 @@ def of_columns(
     if rows >= LEAST_ROWS > before:
         return Headline(
             "not_enough_data",
-            f"Nothing to compare with: {reference} has {before} rows, {LEAST_ROWS} needed",
+            f"Nothing to compare with: {reference} has {before} row{pluralize(before)},"
+            f" {LEAST_ROWS} needed",
         )
     if len(untold) == len(columns):
         return Headline(
@@ -72,7 +75,7 @@ def of_columns(
     if not judged:
         return Headline(
             "not_enough_data",
-            f"Not enough data: {rows} rows in {window}, {LEAST_ROWS} needed",
+            f"Not enough data: {rows} row{pluralize(rows)} in {window}, {LEAST_ROWS} needed",
             "Nothing is said about drift until then; choose a longer window to reach it.",
         )
     note = "; ".join(filter(None, (_broken(broken), _untold(untold), _hidden(hidden))))
@@ -80,7 +83,8 @@ def of_columns(
         critical = any(one.state == "critical" for one in drifted)
         return Headline(
             "critical" if critical else "drifted",
-            f"{len(drifted)} of {len(judged)} columns drifted: {_named(drifted)}",
+            f"{len(drifted)} of {len(judged)} column{pluralize(len(judged))} drifted:"
+            f" {_named(drifted)}",
             note,
         )
     if broken:
@@ -88,7 +92,8 @@ def of_columns(
             "drifted", f"Inputs are distributed like {reference}, but not all are sound", note
         )
     those = "Those that can be compared look" if untold or hidden else "Inputs look"
-    words = f"{len(judged)} columns of {format_num(rows)} rows in {window}"
+    those_judged = f"{len(judged)} column{pluralize(len(judged))}"
+    words = f"{those_judged} of {format_num(rows)} row{pluralize(rows)} in {window}"
     return Headline("quiet", f"{those} like {reference}", "; ".join(filter(None, (words, note))))
 
 

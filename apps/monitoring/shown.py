@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from django.template.defaultfilters import pluralize
+
 from apps.core.templatetags.formats import format_ms, format_num, format_percent, format_rate
 from apps.monitoring import headline
 from apps.monitoring.minis import Mini
@@ -38,7 +40,9 @@ class Row:
     @property
     def words(self) -> str:
         """What a screen reader says of the small picture."""
-        return f"Values of {self.one.label}, {format_num(self.one.rows)} rows"
+        return (
+            f"Values of {self.one.label}, {format_num(self.one.rows)} row{pluralize(self.one.rows)}"
+        )
 
     @property
     def signals(self) -> list[dict[str, str]]:
@@ -56,9 +60,12 @@ def tiles(seen: "Health") -> list[dict[str, Any]]:
     callers, failed = seen.callers, seen.callers.error_rate
     is_failing = failed is not None and failed >= FAILING_SHARE
     lost = seen.dropped + seen.set_aside
-    aside = f", {seen.set_aside} files unreadable" if seen.set_aside else ""
+    aside = (
+        f", {seen.set_aside} file{pluralize(seen.set_aside)} unreadable" if seen.set_aside else ""
+    )
     if seen.left_out:
-        aside += f"; {format_num(seen.left_out)} rows of large requests in the log only"
+        rows = f"{format_num(seen.left_out)} row{pluralize(seen.left_out)}"
+        aside += f"; {rows} of large requests in the log only"
     return [
         _tile(
             "Requests", format_num(callers.requests), format_rate(callers.requests / seen.seconds)
@@ -66,13 +73,13 @@ def tiles(seen: "Health") -> list[dict[str, Any]]:
         _tile(
             "Errors (5xx)",
             format_percent(failed),
-            f"{format_num(callers.server_errors)} requests",
+            f"{format_num(callers.server_errors)} request{pluralize(callers.server_errors)}",
             "bad" if is_failing else "",
         ),
         _tile(
             "Rejected (4xx)",
             format_percent(seen.rejected_share),
-            f"{format_num(callers.client_errors)} requests",
+            f"{format_num(callers.client_errors)} request{pluralize(callers.client_errors)}",
         ),
         _tile("p50", format_ms(callers.p50_ms), "half were faster"),
         _tile("p95", format_ms(callers.p95_ms), "19 of 20 were faster"),
@@ -101,13 +108,15 @@ def caption(chosen: "Chosen", rows: int) -> str:
     if chosen.copies:
         name = f"Copies that {name} answered,"
     return (
-        f"{name}{part} against {chosen.reference}, {format_num(rows)} rows; what matters most first"
+        f"{name}{part} against {chosen.reference}, {format_num(rows)} row{pluralize(rows)};"
+        " what matters most first"
     )
 
 
 def distances(one: "ColumnDrift", reference: str) -> str:
     """The figures of one column, in one line."""
-    values = f"{format_num(one.values)} values against {format_num(one.reference_values)}"
+    values = f"{format_num(one.values)} value{pluralize(one.values)} against"
+    values += f" {format_num(one.reference_values)}"
     if one.js is None:
         return f"{values} of {reference}"
     parts = [f"JS* {one.js:.3f} (threshold {one.threshold:.3f})"]

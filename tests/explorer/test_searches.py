@@ -234,8 +234,8 @@ def test_files_that_went_or_broke_are_told(
     search = find(endpoint, cast, now, question())
 
     assert (search.state, ids(search)) == ("done", ["fine"])
-    assert "1 files went by age or size meanwhile" in search.reason
-    assert f"1 files could not be read: {broken.name}" in search.reason
+    assert "1 file went by age or size meanwhile" in search.reason
+    assert f"1 file could not be read: {broken.name}" in search.reason
 
 
 def test_a_search_ends_when_its_time_is_over(
@@ -246,7 +246,7 @@ def test_a_search_ends_when_its_time_is_over(
     search = find(logged, cast, now, question())
 
     assert (search.state, search.shown, search.truncated) == ("done", 0, True)
-    assert search.reason.startswith("Stopped after 0 s with 0 of 1 files looked through")
+    assert search.reason.startswith("Stopped after 0 s with 0 of 1 file looked through")
 
 
 def test_one_that_needs_too_much_memory_says_so(
