@@ -110,7 +110,7 @@ def joined(parts: list[Answers]) -> Answers:
 def _predictions(part: segments.Segment, logged: pa.Table, known: shapes.Plan) -> Extracted:
     formats = [texts[0] for texts in part.texts]
     try:
-        asked = extract.Requests(logged, formats, part.status, part.bodies)
+        asked = extract.Requests(logged, formats, part.status, part.bodies, part.groups)
         return extract.rows_of(asked, known)
     except Exception:
         # The log must not wait for a body that nobody thought of.

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from apps.monitoring import bodies, shapes
+from apps.monitoring.many import Group
 from apps.monitoring.rows import FIXED, INPUT, MOST_COLUMNS, MOST_ROWS, OUTPUT
 from apps.monitoring.shapes import Kind, Plan, Shape
 
@@ -58,6 +59,7 @@ class Requests:
     format: Sequence[str]
     status: Sequence[int]
     bodies: Sequence[tuple[Any, Any]]  # what was asked and answered: as parsed, or a Shape already
+    groups: Sequence[Group] = ()  # of requests that were read together; they have no bodies there
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,14 @@ def rows_of(requests: Requests, known: Plan) -> Extracted:
     """It gives the rows of requests, in their order. Whatever they hold, it raises nothing."""
     alike: dict[Any, list[int]] = defaultdict(list)
     found: list[_Found] = []
+    grouped = {place for group in requests.groups for place in group.places}
     left_out, room = 0, MOST_ROOM
+    for group in requests.groups:
+        room -= group.asked.rows * _width(group.asked, known)
     for place, (request, response) in enumerate(requests.bodies):
+        if place in grouped:
+            found.append((None, None))
+            continue
         protocol = requests.format[place]
         asked = request if type(request) is Shape else shapes.asked(protocol, request, known)
         answer = None
@@ -89,6 +97,8 @@ def rows_of(requests: Requests, known: Plan) -> Extracted:
         found.append((asked, answer))
         alike[asked and asked.key, answer and answer.key].append(place)
     cells = _Cells(known, sum(asked.rows if asked else 1 for asked, _ in found))
+    for group in requests.groups:
+        cells.add_group(group)
     for places in alike.values():
         cells.add(places, [found[place] for place in places])
     return Extracted(cells.table(requests.log), left_out)
@@ -199,6 +209,17 @@ class _Cells:
         self._request.append(np.repeat(np.array(places, dtype=np.int64), lengths))
         self._row.append(rows)
         self._rows += int(rows.size)
+
+    def add_group(self, group: Group) -> None:
+        """It adds requests that were read together."""
+        absent, extra = self._inputs([group.asked])
+        self._outputs([group.answered])
+        rows = len(group.places)
+        self._absent.extend([absent] * rows)
+        self._extra.extend([extra] * rows)
+        self._request.append(np.array(group.places, dtype=np.int64))
+        self._row.append(np.zeros(rows, dtype=np.int32))
+        self._rows += rows
 
     def _inputs(self, asked: Sequence[Shape]) -> tuple[list[str] | None, list[str] | None]:
         """It takes the inputs, and tells which are missing and which nobody knows."""

@@ -37,6 +37,21 @@ def parsed(line: bytes) -> Line:
     return Line(orjson.loads(line))
 
 
+def parts(line: bytes) -> tuple[bytes, bytes, bytes] | None:
+    """It gives what stands around the bodies, what was asked and what was answered.
+
+    Where each of them is JSON and no more than one object, the line says what they say.
+    """
+    first = line.find(_REQUEST)
+    third = line.rfind(_ERROR)
+    second = line.rfind(_RESPONSE, 0, third) if 0 < first < third else -1
+    if second < first + len(_REQUEST):
+        return None
+    request = line[first + len(_REQUEST) : second].strip(_BLANKS)
+    response = line[second + len(_RESPONSE) : third].strip(_BLANKS)
+    return line[:first] + line[third:], request, response
+
+
 def cut(line: bytes, patterns: Patterns | None) -> Line | None:
     """It reads the parts of a line; None when it is not written as a model server writes it."""
     first = line.find(_REQUEST)

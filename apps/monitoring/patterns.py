@@ -3,11 +3,12 @@
 A caller sends the same names, shapes and punctuation with each request, and only the values are
 new. What is between the values is compared as bytes with a body that was parsed before; what
 stands in their places is parsed as one list. A body that differs in anything else is no match, and
-is parsed as a whole by whoever asked: a pattern never decides what is valid.
+is parsed as a whole by whoever asked: a pattern never decides what is valid. `alike.py` reads many
+bodies of one pattern together.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from operator import itemgetter
@@ -15,7 +16,7 @@ from typing import Any
 
 import orjson
 
-from apps.monitoring import shapes
+from apps.monitoring import alike, shapes
 from apps.monitoring.rows import MOST_COLUMNS
 from apps.monitoring.shapes import Plan, Shape
 
@@ -58,6 +59,26 @@ class Pattern:
     order: tuple[int, ...] | None  # the places of the values in row order, where it is not theirs
     key: tuple[str, Any]
     rows: int
+    grid: alike.Grid | None  # of more than one slot
+
+    def read_many(self, bodies: Sequence[bytes]) -> tuple[list[bool], Shape] | None:
+        """It tells which bodies are of this pattern, and gives the values of those together.
+
+        They must begin and end as it does. None: they must be read one by one.
+        """
+        if self.rows > 1:
+            return None
+        if self.slots == 1:
+            listed = alike.listed(bodies, len(self.start), len(self.end), self.values)
+            found = listed and ([True] * len(bodies), listed)
+        else:
+            found = self.grid and alike.apart(bodies, self.grid)
+        if not found:
+            return None
+        good, columns = found
+        if self.order is not None and columns:
+            columns = [columns[place] for place in self.order]
+        return good, Shape(("columns", self.key[1]), sum(good), columns)
 
     def read(self, body: bytes) -> Shape | None:
         """It gives the values of a body, if it is of this pattern."""
@@ -113,6 +134,11 @@ class Patterns:
         if learnt and (found := learnt[0].read(body)) is not None:
             return found
         return self._look(self._answered, shapes.answered, protocol, body)
+
+    def pairs(self, protocol: str) -> list[tuple[Pattern, Pattern]]:
+        """It gives what was learnt of one protocol: what may be asked and answered."""
+        answers = self._answered.get(protocol, [])
+        return [(asked, other) for asked in self._asked.get(protocol, []) for other in answers]
 
     def _look(
         self, side: dict[str, list[Pattern]], shape: Side, protocol: str, body: bytes
@@ -180,9 +206,10 @@ def _pattern(body: bytes, cells: list["_Value"], key: tuple[str, Any], rows: int
     place_of = {value.start: place for place, value in enumerate(values)}
     order = tuple(place_of[cell.start] for cell in cells)
     inside = sum(end - start for start, end in slots)
+    end = body[slots[-1][1] :]
     return Pattern(
         start=before[0],
-        end=body[slots[-1][1] :],
+        end=end,
         delimiter=delimiter,
         tails=tuple(tails),
         fixed=len(body) - inside - len(_JOINT) * (len(slots) - 1),
@@ -192,6 +219,7 @@ def _pattern(body: bytes, cells: list["_Value"], key: tuple[str, Any], rows: int
         order=None if order == tuple(range(len(order))) else order,
         key=key,
         rows=rows,
+        grid=alike.grid(before[0], before[1:], end) if len(slots) > 1 else None,
     )
 
 

@@ -11,14 +11,16 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from io import BytesIO
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import orjson
 
-from apps.monitoring import bodies, lines
+from apps.monitoring import bodies, lines, many
 from apps.monitoring.lines import Line
+from apps.monitoring.many import Group, Heads
 from apps.monitoring.patterns import Patterns
 from apps.monitoring.sums import Answers
 
@@ -29,6 +31,7 @@ SEALED = ".seg"
 NAME = re.compile(r"\d{1,18}\.[\w-]{1,64}\.\d{1,20}-\d{1,10}\.\d{8,12}\.(open|seg)", re.ASCII)
 _FOLDER = re.compile(r"\d{1,18}", re.ASCII)
 PART_BYTES = 4 << 20
+AT_ONCE_BYTES = 512 << 10  # of lines that are read together; a line that is no JSON is read alone
 MOST_BYTES = 64 << 20  # a server seals at 8 MiB; one record more may be 16 MiB
 EARLIEST_US = 946_684_800_000_000  # the year 2000, and
 LATEST_US = 4_102_444_800_000_000  # 2100: a time outside of them would fit no column
@@ -65,6 +68,7 @@ class Segment:
     texts: list[tuple[str, str, bytes, bytes, str]] = field(default_factory=list)  # as in TEXTS
     # What was asked and answered, as parsed; the Shape of what one of the patterns could read.
     bodies: list[tuple[Any, Any]] = field(default_factory=list)
+    groups: list[Group] = field(default_factory=list)  # the bodies of those that have none there
     outlines: list[tuple[int, int, int, bool]] = field(default_factory=list)  # for sums alone
     dropped: int = 0  # what the server said it could not keep
     torn: int = 0  # lines that are not records, or of another time
@@ -137,10 +141,18 @@ def parts(path: Path, patterns: Patterns | None = None) -> Iterator[Segment]:
 
     Raises: Unreadable; FileNotFoundError.
     """
-    part, size = Segment(), 0
-    for line, written_us in _lines(path):
-        _take(line, part, written_us, True, patterns)
-        size += len(line)
+    part, size, pause = Segment(), 0, 0
+    content, written_us = _content(path)
+    file = BytesIO(content)
+    while given := file.readlines(AT_ONCE_BYTES):
+        seen = None
+        if patterns is not None and pause == 0:
+            seen = _seen_together(given, written_us, patterns)
+            pause = many.PAUSE if seen is None else 0
+        else:
+            pause -= pause > 0
+        _take_all(given, seen, part, written_us, patterns)
+        size += sum(map(len, given))
         if size >= PART_BYTES:
             yield part
             part, size = Segment(), 0
@@ -221,6 +233,81 @@ def _take(
         segment.dropped = min(segment.dropped + record["dropped"], MOST_DROPPED)
     else:
         segment.torn += 1
+
+
+_Seen = tuple[Heads, list[Group]]
+
+
+def _seen_together(given: list[bytes], written_us: int, patterns: Patterns) -> _Seen | None:
+    """It reads many lines at once; None where that was worth too little."""
+    heads = many.heads(given)
+    if heads is None or not _are_counted(heads, written_us):
+        return None
+    groups = many.groups(heads, patterns)
+    if 2 * sum(len(group.places) for group in groups) < len(given):
+        return None
+    return heads, groups
+
+
+def _take_all(
+    given: list[bytes],
+    seen: _Seen | None,
+    segment: Segment,
+    written_us: int,
+    patterns: Patterns | None,
+) -> None:
+    """It takes lines in their order, those that were seen together from what was seen."""
+    if seen is None:
+        for line in given:
+            if line != b"\n":
+                _take(line, segment, written_us, True, patterns)
+        return
+    heads, groups = seen
+    together = sorted(chain.from_iterable(group.places for group in groups))
+    place_of: dict[int, int] = {}
+    first = 0
+    for other in [*sorted(set(range(len(given))).difference(together)), len(given)]:
+        if first < other:
+            place_of.update(zip(range(first, other), count(segment.rows), strict=False))
+            _keep_many(heads, slice(first, other), segment)
+        if other < len(given):
+            _take(given[other], segment, written_us, True, patterns)
+        first = other + 1
+    for group in groups:
+        group.places = [place_of[place] for place in group.places]
+    segment.groups += groups
+
+
+def _keep_many(heads: Heads, those: slice, segment: Segment) -> None:
+    segment.at_us += heads.at_us[those]
+    segment.status += heads.status[those]
+    segment.latency_us += heads.latency_us[those]
+    segment.shadow += heads.shadow[those]
+    segment.id += heads.id[those]
+    segment.share += heads.share[those]
+    texts = (heads.format, heads.caller, heads.request, heads.response, heads.error)
+    segment.texts += zip(*[column[those] for column in texts], strict=True)
+    rows = those.stop - those.start
+    segment.bodies += [(None, None)] * rows
+    segment.rows += rows
+
+
+def _are_counted(heads: Heads, written_us: int) -> bool:
+    """It tells whether `_is_counted` holds for all of them, and nothing is to be cut."""
+    earliest, latest = min(heads.at_us), max(heads.at_us)
+    return (
+        max(EARLIEST_US, written_us - FURTHEST_US) <= earliest
+        and latest < LATEST_US
+        and latest <= written_us + FURTHEST_US
+        and min(heads.status) >= 0
+        and max(heads.status) < 1000
+        and min(heads.latency_us) >= 0
+        and max(heads.latency_us) < LONGEST_US
+        and max(map(len, heads.id)) <= ID_CHARACTERS
+        and max(map(len, heads.caller)) <= ID_CHARACTERS
+        and min(heads.share) >= LEAST_SHARE
+        and max(heads.share) <= 1
+    )
 
 
 def _count(record: dict[str, Any], segment: Segment) -> None:

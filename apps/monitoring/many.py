@@ -1,0 +1,134 @@
+"""Takes many captured lines apart at once, where they are as a model server writes them. Pure.
+
+What stands around the bodies is parsed as one list for all lines, and the bodies by the patterns
+that were learnt. Whatever is written in another way is left to be read line by line, which means
+the same: nothing here decides what a line says.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import compress
+from operator import itemgetter
+from typing import Any
+
+import orjson
+
+from apps.monitoring import lines
+from apps.monitoring.patterns import PROTOCOLS, Pattern, Patterns
+from apps.monitoring.shapes import Shape
+
+FEWEST = 8  # lines for which it pays
+# After lines of which too few could be read so many times as many are read one by one.
+PAUSE = 8
+_NAMES = ("id", "ts", "status", "us", "format", "caller", "shadow", "error")
+_MEMBERS = itemgetter(*_NAMES)
+_TYPES = ({str}, {int}, {int}, {int}, {str}, {str}, {bool}, {str})
+
+
+@dataclass(slots=True)
+class Heads:
+    """What stands in lines beside their bodies: a place a line in each list."""
+
+    id: Sequence[str]
+    at_us: Sequence[int]
+    status: Sequence[int]
+    latency_us: Sequence[int]
+    format: Sequence[str]
+    caller: Sequence[str]
+    shadow: Sequence[bool]
+    error: Sequence[str]
+    share: Sequence[float]
+    request: Sequence[bytes]
+    response: Sequence[bytes]
+
+
+@dataclass(slots=True)
+class Group:
+    """Requests of one row each whose bodies are read together."""
+
+    places: list[int]  # of the requests, in their order
+    asked: Shape
+    answered: Shape
+
+
+def heads(given: Sequence[bytes]) -> Heads | None:
+    """It reads what stands beside the bodies; None when a line is not as a server writes it."""
+    cuts = [cut for line in given if (cut := lines.parts(line)) is not None]
+    if len(cuts) != len(given):
+        return None
+    around, requests, responses = zip(*cuts, strict=True)
+    joined = b",\n".join(around)
+    # Each has the bracket that it begins with and no other: none can end what another begins.
+    if joined.count(b"{") != len(given) or b"[" in joined:
+        return None
+    if not all(text.startswith(b"{") for text in around):
+        return None
+    try:
+        records = orjson.loads(b"[" + joined + b"]")
+        columns = list(zip(*map(_MEMBERS, records), strict=True))
+    except (orjson.JSONDecodeError, KeyError):
+        return None
+    shares = _shares(records)
+    kinds = tuple(set(map(type, column)) for column in columns)
+    if len(records) != len(given) or shares is None or kinds != _TYPES:
+        return None
+    return Heads(*columns, shares, requests, responses)
+
+
+def _shares(records: list[dict[str, Any]]) -> list[float] | None:
+    """It gives the shares of records that have nothing but their members; else None."""
+    lengths = set(map(len, records))
+    if lengths == {len(_NAMES)}:
+        return [1.0] * len(records)
+    if not lengths <= {len(_NAMES), len(_NAMES) + 1}:
+        return None
+    shares = [record.get("share") for record in records if len(record) > len(_NAMES)]
+    if not set(map(type, shares)) <= {int, float}:
+        return None
+    return [float(record.get("share", 1.0)) for record in records]
+
+
+def groups(heads: Heads, patterns: Patterns) -> list[Group]:
+    """It reads the bodies that are of patterns: those of requests that were answered."""
+    found: list[Group] = []
+    for protocol in PROTOCOLS:
+        left = [
+            place
+            for place, (given, status) in enumerate(zip(heads.format, heads.status, strict=True))
+            if given == protocol and status < 400
+        ]
+        for asked, answered in patterns.pairs(protocol) if left else ():
+            group = _group(heads, left, asked, answered)
+            if group is not None:
+                found.append(group)
+                left = sorted(set(left).difference(group.places))
+    return found
+
+
+def _group(heads: Heads, left: list[int], asked: Pattern, answered: Pattern) -> Group | None:
+    places = [
+        place
+        for place in left
+        if heads.request[place].startswith(asked.start)
+        and heads.response[place].startswith(answered.start)
+        and heads.request[place].endswith(asked.end)
+        and heads.response[place].endswith(answered.end)
+    ]
+    if len(places) < FEWEST:
+        return None
+    of_request = asked.read_many([heads.request[place] for place in places])
+    if of_request is None:
+        return None
+    good, request = of_request
+    places = list(compress(places, good))
+    if not places:
+        return None
+    of_response = answered.read_many([heads.response[place] for place in places])
+    if of_response is None:
+        return None
+    good, response = of_response
+    if not all(good):
+        places = list(compress(places, good))
+        values = [list(compress(column, good)) for column in request.values]
+        request = Shape(request.key, len(places), values)
+    return Group(places, request, response) if places else None
