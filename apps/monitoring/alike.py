@@ -62,8 +62,12 @@ def grid(start: bytes, between: Sequence[bytes], end: bytes) -> Grid | None:
     )
 
 
-def apart(bodies: Sequence[bytes], known: Grid) -> tuple[list[bool], list[list[Any]]] | None:
-    """It tells which of the bodies could be read, and gives their values, a list a place.
+# Which of the bodies could be read, and the values of those, a list a place.
+Read = tuple[list[bool], list[list[Any]]]
+
+
+def apart(bodies: Sequence[bytes], known: Grid) -> Read | None:
+    """It reads bodies whose values stand apart.
 
     They must begin and end as the pattern does, and be one line each. None: a value is no JSON,
     or not one plain value.
@@ -116,11 +120,11 @@ def _spans(text: bytes, starts: Ints, size: int) -> Bytes:
     return windows[starts].view(np.uint8)
 
 
-def listed(bodies: Sequence[bytes], start: int, end: int, values: int) -> list[list[Any]] | None:
-    """It gives the values of bodies that have one list of them, a list a place.
+def listed(bodies: Sequence[bytes], start: int, end: int, values: int) -> Read | None:
+    """It reads bodies that have one list of values between texts of these lengths.
 
-    The texts around the lists must have been compared. None: one is no list of so many plain
-    values.
+    They must begin and end as the pattern does, and be one line each. None: one has no list of so
+    many plain values there.
     """
     inside = [body[start : len(body) - end] for body in bodies]
     joined = b"[[" + _JOINT.join(inside) + b"]]"
@@ -135,7 +139,7 @@ def listed(bodies: Sequence[bytes], start: int, end: int, values: int) -> list[l
         return None
     if not _are_plain(joined, len(rows) + 1, chain.from_iterable(rows)):
         return None
-    return [list(column) for column in zip(*rows, strict=True)]
+    return [True] * len(rows), [list(column) for column in zip(*rows, strict=True)]
 
 
 def _are_plain(joined: bytes, ours: int, values: Any) -> bool:

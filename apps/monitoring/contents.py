@@ -11,7 +11,7 @@ import os
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from apps.monitoring import extract, parquet, segments, shapes
+from apps.monitoring import extract, handing, parquet, segments, shapes
 from apps.monitoring.extract import Extracted
+from apps.monitoring.handing import Memory
 from apps.monitoring.patterns import Patterns
 from apps.monitoring.sums import Answers
 
@@ -60,6 +61,18 @@ class Contents:
         return int(self.log.nbytes + self.predictions.nbytes)
 
 
+@dataclass
+class Handed:
+    """What one segment holds, with the tables in a Memory: the log's, and the predictions'."""
+
+    contents: Contents  # its tables are empty
+
+    def whole(self, memory: Memory) -> Contents:
+        """It takes the tables from where they were put."""
+        log_table, predictions = memory.tables()
+        return replace(self.contents, log=log_table, predictions=predictions)
+
+
 # It only spares work: a process that begins anew reads the same.
 _KNOWN: dict[int, tuple[About, Patterns]] = {}
 
@@ -95,6 +108,23 @@ def read(path: Path, about: About) -> Contents:
         log=pa.concat_tables(logged),
         predictions=extract.joined(predictions),
     )
+
+
+def hand(path: Path, about: About, to: str | None) -> Handed | Contents:
+    """It reads a sealed segment for another process, and puts the tables into its Memory.
+
+    Raises: segments.Unreadable; FileNotFoundError.
+    """
+    found = read(path, about)
+    if to is None:
+        return found
+    try:
+        handing.put([found.log, found.predictions], to)
+    except OSError as why:  # they go through the pipe
+        log.warning("What is in %s cannot be put into shared memory: %s", path.name, why)
+        return found
+    nothing = found.log.schema.empty_table()
+    return Handed(replace(found, log=nothing, predictions=nothing))
 
 
 def joined(parts: list[Answers]) -> Answers:

@@ -38,18 +38,15 @@ def parsed(line: bytes) -> Line:
 
 
 def parts(line: bytes) -> tuple[bytes, bytes, bytes] | None:
-    """It gives what stands around the bodies, what was asked and what was answered.
+    """It gives what stands around the bodies, what was asked and what was answered, with blanks.
 
-    Where each of them is JSON and no more than one object, the line says what they say.
+    Where each of them is JSON, and the first an object without another value that has parts, the
+    line says what they say. None as in `cut`.
     """
-    first = line.find(_REQUEST)
-    third = line.rfind(_ERROR)
-    second = line.rfind(_RESPONSE, 0, third) if 0 < first < third else -1
-    if second < first + len(_REQUEST):
-        return None
-    request = line[first + len(_REQUEST) : second].strip(_BLANKS)
-    response = line[second + len(_RESPONSE) : third].strip(_BLANKS)
-    return line[:first] + line[third:], request, response
+    head, _, rest = line.partition(_REQUEST)
+    rest, error, tail = rest.rpartition(_ERROR)
+    request, found, response = rest.rpartition(_RESPONSE)
+    return (head + error + tail, request, response) if found else None
 
 
 def cut(line: bytes, patterns: Patterns | None) -> Line | None:

@@ -29,14 +29,7 @@ _TYPES = ({str}, {int}, {int}, {int}, {str}, {str}, {bool}, {str})
 class Heads:
     """What stands in lines beside their bodies: a place a line in each list."""
 
-    id: Sequence[str]
-    at_us: Sequence[int]
-    status: Sequence[int]
-    latency_us: Sequence[int]
-    format: Sequence[str]
-    caller: Sequence[str]
-    shadow: Sequence[bool]
-    error: Sequence[str]
+    member: dict[str, tuple[Any, ...]]  # by its name: each of the type that a server writes
     share: Sequence[float]
     request: Sequence[bytes]
     response: Sequence[bytes]
@@ -53,15 +46,15 @@ class Group:
 
 def heads(given: Sequence[bytes]) -> Heads | None:
     """It reads what stands beside the bodies; None when a line is not as a server writes it."""
-    cuts = [cut for line in given if (cut := lines.parts(line)) is not None]
-    if len(cuts) != len(given):
+    cuts = [lines.parts(line) for line in given]
+    if None in cuts:
         return None
     around, requests, responses = zip(*cuts, strict=True)
     joined = b",\n".join(around)
     # Each has the bracket that it begins with and no other: none can end what another begins.
     if joined.count(b"{") != len(given) or b"[" in joined:
         return None
-    if not all(text.startswith(b"{") for text in around):
+    if not joined.startswith(b"{") or joined.count(b",\n{") != len(given) - 1:
         return None
     try:
         records = orjson.loads(b"[" + joined + b"]")
@@ -72,7 +65,8 @@ def heads(given: Sequence[bytes]) -> Heads | None:
     kinds = tuple(set(map(type, column)) for column in columns)
     if len(records) != len(given) or shares is None or kinds != _TYPES:
         return None
-    return Heads(*columns, shares, requests, responses)
+    members = dict(zip(_NAMES, columns, strict=True))
+    return Heads(members, shares, requests, responses)
 
 
 def _shares(records: list[dict[str, Any]]) -> list[float] | None:
@@ -94,7 +88,9 @@ def groups(heads: Heads, patterns: Patterns) -> list[Group]:
     for protocol in PROTOCOLS:
         left = [
             place
-            for place, (given, status) in enumerate(zip(heads.format, heads.status, strict=True))
+            for place, (given, status) in enumerate(
+                zip(heads.member["format"], heads.member["status"], strict=True)
+            )
             if given == protocol and status < 400
         ]
         for asked, answered in patterns.pairs(protocol) if left else ():
@@ -106,24 +102,26 @@ def groups(heads: Heads, patterns: Patterns) -> list[Group]:
 
 
 def _group(heads: Heads, left: list[int], asked: Pattern, answered: Pattern) -> Group | None:
+    requests, responses = heads.request, heads.response
+    first, last, begin, end = asked.start, asked.end, answered.start, answered.end
     places = [
         place
         for place in left
-        if heads.request[place].startswith(asked.start)
-        and heads.response[place].startswith(answered.start)
-        and heads.request[place].endswith(asked.end)
-        and heads.response[place].endswith(answered.end)
+        if requests[place].startswith(first)
+        and responses[place].startswith(begin)
+        and requests[place].endswith(last)
+        and responses[place].endswith(end)
     ]
     if len(places) < FEWEST:
         return None
-    of_request = asked.read_many([heads.request[place] for place in places])
+    of_request = asked.read_many([requests[place] for place in places])
     if of_request is None:
         return None
     good, request = of_request
     places = list(compress(places, good))
     if not places:
         return None
-    of_response = answered.read_many([heads.response[place] for place in places])
+    of_response = answered.read_many([responses[place] for place in places])
     if of_response is None:
         return None
     good, response = of_response

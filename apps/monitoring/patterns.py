@@ -69,11 +69,10 @@ class Pattern:
         if self.rows > 1:
             return None
         if self.slots == 1:
-            listed = alike.listed(bodies, len(self.start), len(self.end), self.values)
-            found = listed and ([True] * len(bodies), listed)
+            found = alike.listed(bodies, len(self.start), len(self.end), self.values)
         else:
-            found = self.grid and alike.apart(bodies, self.grid)
-        if not found:
+            found = None if self.grid is None else alike.apart(bodies, self.grid)
+        if found is None:
             return None
         good, columns = found
         if self.order is not None and columns:
@@ -134,6 +133,11 @@ class Patterns:
         if learnt and (found := learnt[0].read(body)) is not None:
             return found
         return self._look(self._answered, shapes.answered, protocol, body)
+
+    @property
+    def is_taught(self) -> bool:
+        """It tells whether there is something to read many bodies by."""
+        return bool(self._asked and self._answered)
 
     def pairs(self, protocol: str) -> list[tuple[Pattern, Pattern]]:
         """It gives what was learnt of one protocol: what may be asked and answered."""

@@ -146,11 +146,11 @@ def parts(path: Path, patterns: Patterns | None = None) -> Iterator[Segment]:
     file = BytesIO(content)
     while given := file.readlines(AT_ONCE_BYTES):
         seen = None
-        if patterns is not None and pause == 0:
+        if pause:
+            pause -= 1
+        elif patterns is not None and patterns.is_taught:
             seen = _seen_together(given, written_us, patterns)
             pause = many.PAUSE if seen is None else 0
-        else:
-            pause -= pause > 0
         _take_all(given, seen, part, written_us, patterns)
         size += sum(map(len, given))
         if size >= PART_BYTES:
@@ -279,14 +279,15 @@ def _take_all(
 
 
 def _keep_many(heads: Heads, those: slice, segment: Segment) -> None:
-    segment.at_us += heads.at_us[those]
-    segment.status += heads.status[those]
-    segment.latency_us += heads.latency_us[those]
-    segment.shadow += heads.shadow[those]
-    segment.id += heads.id[those]
+    member = {name: values[those] for name, values in heads.member.items()}
+    bodies = heads.request[those], heads.response[those]
+    segment.at_us += member["ts"]
+    segment.status += member["status"]
+    segment.latency_us += member["us"]
+    segment.shadow += member["shadow"]
+    segment.id += member["id"]
     segment.share += heads.share[those]
-    texts = (heads.format, heads.caller, heads.request, heads.response, heads.error)
-    segment.texts += zip(*[column[those] for column in texts], strict=True)
+    segment.texts += zip(member["format"], member["caller"], *bodies, member["error"], strict=True)
     rows = those.stop - those.start
     segment.bodies += [(None, None)] * rows
     segment.rows += rows
@@ -294,17 +295,18 @@ def _keep_many(heads: Heads, those: slice, segment: Segment) -> None:
 
 def _are_counted(heads: Heads, written_us: int) -> bool:
     """It tells whether `_is_counted` holds for all of them, and nothing is to be cut."""
-    earliest, latest = min(heads.at_us), max(heads.at_us)
+    member = heads.member
+    earliest, latest = min(member["ts"]), max(member["ts"])
     return (
         max(EARLIEST_US, written_us - FURTHEST_US) <= earliest
         and latest < LATEST_US
         and latest <= written_us + FURTHEST_US
-        and min(heads.status) >= 0
-        and max(heads.status) < 1000
-        and min(heads.latency_us) >= 0
-        and max(heads.latency_us) < LONGEST_US
-        and max(map(len, heads.id)) <= ID_CHARACTERS
-        and max(map(len, heads.caller)) <= ID_CHARACTERS
+        and min(member["status"]) >= 0
+        and max(member["status"]) < 1000
+        and min(member["us"]) >= 0
+        and max(member["us"]) < LONGEST_US
+        and max(map(len, member["id"])) <= ID_CHARACTERS
+        and max(map(len, member["caller"])) <= ID_CHARACTERS
         and min(heads.share) >= LEAST_SHARE
         and max(heads.share) <= 1
     )

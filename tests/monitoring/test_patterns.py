@@ -305,5 +305,6 @@ def test_a_broken_line_means_the_same_with_patterns_and_without(data: st.DataObj
 
 def rows(read: segments.Segment) -> Any:
     log = pa.Table.from_batches([parquet.batch(read, revision=1, version=1)])
-    asked = Requests(log, [texts[0] for texts in read.texts], read.status, read.bodies)
+    formats = [texts[0] for texts in read.texts]
+    asked = Requests(log, formats, read.status, read.bodies, read.groups)
     return extract.joined([extract.rows_of(asked, KNOWN).table])

@@ -7,12 +7,15 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from django.conf import settings
 
-from apps.monitoring import contents
+from apps.monitoring import contents, places
 from apps.monitoring.collector import Collector
-from apps.monitoring.models import LogFile, RowFile
+from apps.monitoring.handing import Memory
+from apps.monitoring.models import LogFile, RowFile, Segment
 from apps.monitoring.services import reading
 from apps.serving.models import Endpoint
+from tests.monitoring import dying
 from tests.monitoring.making import START_US, dated, record, segment, spans
 from tests.monitoring.test_retention import keep
 
@@ -77,6 +80,98 @@ def test_other_processes_read_what_waits(
         works.close(wait=True)
     assert [row.requests for row in spans()] == [7]
     assert (LogFile.objects.get().rows, RowFile.objects.get().rows) == (7, 7)
+
+
+def test_of_what_kills_its_reader_the_collector_lives_on_and_others_are_counted(
+    endpoint: Endpoint, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "POOL_BYTES", 1)
+    monkeypatch.setattr(contents, "begin", dying.begin)
+    pk = endpoint.revisions.all()[0].pk
+    innocent = [segment(pk, [record(START_US)]) for _ in range(3)]
+    deadly = segment(pk, [record(START_US), record(START_US, id=dying.ALWAYS)])
+    innocent += [segment(pk, [record(START_US)]) for _ in range(3)]
+    moments = [now]
+    works = Collector(now=lambda: moments[-1])
+    try:
+        works.tick()
+        segment(pk, [record(START_US)])
+        works.tick()
+        moments.append(now + timedelta(minutes=1))
+        works.tick()
+    finally:
+        works.close(wait=True)
+    set_aside = Segment.objects.exclude(set_aside="").get()
+    assert set_aside.name == f"{pk}/{deadly.name}"
+    assert set_aside.set_aside.startswith("Two processes ended while they read it: ")
+    assert not deadly.exists()
+    assert (places.rejected() / f"{pk}.{deadly.name}").exists()
+    assert [row.requests for row in spans()] == [7]
+    assert (LogFile.objects.get().rows, RowFile.objects.get().rows) == (7, 7)
+    assert not any(path.exists() for path in innocent)
+
+
+def test_a_segment_whose_reader_was_killed_once_is_read_again(
+    endpoint: Endpoint, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "POOL_BYTES", 1)
+    monkeypatch.setattr(contents, "begin", dying.begin)
+    pk = endpoint.revisions.all()[0].pk
+    segment(pk, [record(START_US, id=dying.ONCE)])
+    segment(pk, [record(START_US)])
+    moments = [now]
+    works = Collector(now=lambda: moments[-1])
+    try:
+        works.tick()
+        moments.append(now + timedelta(minutes=1))
+        works.tick()
+    finally:
+        works.close(wait=True)
+    assert (settings.STACK.var / dying.ONCE).exists()
+    assert not Segment.objects.exclude(set_aside="").exists()
+    assert [row.requests for row in spans()] == [2]
+    assert (LogFile.objects.get().rows, RowFile.objects.get().rows) == (2, 2)
+    assert works._reader._suspects == set()
+
+
+def test_what_is_handed_over_is_what_was_read(endpoint: Endpoint) -> None:
+    path = segment(endpoint.revisions.all()[0].pk, [record(START_US), record(START_US + 1)])
+    about = contents.About(1, 2)
+    plain = contents.read(path, about)
+    memory = Memory()
+    handed = contents.hand(path, about, memory.path)
+    assert isinstance(handed, contents.Handed)
+    assert (handed.contents.log.num_rows, handed.contents.predictions.num_rows) == (0, 0)
+    whole = handed.whole(memory)
+    assert whole.log.equals(plain.log)
+    assert whole.predictions.equals(plain.predictions)
+    assert (whole.rows, whole.stamp, whole.size) == (plain.rows, plain.stamp, plain.size)
+    piped = contents.hand(path, about, None)
+    assert isinstance(piped, contents.Contents)
+    assert piped.log.equals(plain.log)
+    gone = contents.hand(path, about, f"/proc/{os.getpid()}/fd/no")
+    assert isinstance(gone, contents.Contents)
+
+
+def test_memory_is_given_back(endpoint: Endpoint) -> None:
+    path = segment(endpoint.revisions.all()[0].pk, [record(START_US)])
+
+    memory = Memory()
+    handed = contents.hand(path, contents.About(1), memory.path)
+    assert isinstance(handed, contents.Handed)
+    assert memory.path is not None
+    mapped = f" {Path(memory.path).stat().st_ino} "
+    whole = handed.whole(memory)
+    del memory
+    assert mapped in _shared()
+    assert whole.log.num_rows == 1
+    del whole
+    assert mapped not in _shared()
+
+
+def _shared() -> str:
+    maps = Path("/proc/self/maps").read_text().splitlines()
+    return "\n".join(f"{line} " for line in maps if "memfd:tables" in line)
 
 
 def test_a_policy_that_changed_is_asked_anew(endpoint: Endpoint, now: datetime) -> None:

@@ -3,6 +3,9 @@
 The counting needs a segment's sums, the log its rows a moment later: it is parsed once for both,
 as long as there is memory to keep it and its file stays as it was. Nothing depends on it: what is
 not kept is read anew.
+
+A process that dies tells nobody of which segment. All that were read then are read once more, each
+alone; one whose process dies again is unreadable, and this process never reads it itself.
 """
 
 import logging
@@ -12,9 +15,11 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 
 from apps.monitoring import contents, segments
-from apps.monitoring.contents import About, Contents
+from apps.monitoring.contents import About, Contents, Handed
+from apps.monitoring.handing import Memory
 from apps.monitoring.services.segments import Found
 from apps.serving.models import Revision
 from apps.serving.selectors import serving_part
@@ -27,6 +32,19 @@ POOL_IDLE_SECONDS = 60.0
 PROCESSES = min(os.cpu_count() or 1, 4)
 
 
+@dataclass
+class _Ahead:
+    """A segment that another process reads."""
+
+    future: Future[Handed | Contents]
+    memory: Memory
+
+    def result(self) -> Contents:
+        """It waits for what is in it. Raises: what the other process raised; BrokenProcessPool."""
+        found = self.future.result()
+        return found.whole(self.memory) if isinstance(found, Handed) else found
+
+
 class Reader:
     """One collector's."""
 
@@ -35,29 +53,38 @@ class Reader:
         self._abouts: dict[int, About] = {}
         self._held: dict[Found, Contents] = {}
         self._held_bytes = 0
-        self._ahead: dict[Found, Future[Contents]] = {}
+        self._ahead: dict[Found, _Ahead] = {}
+        self._suspects: set[Found] = set()  # were being read when a process died
         self._pool: ProcessPoolExecutor | None = None
+        self._single: ProcessPoolExecutor | None = None  # for suspects, one at a time
         self._used_at = 0.0
 
     def look_ahead(self, found: Sequence[Found]) -> None:
         """It lets other processes read what will be asked for soon, when it is much."""
-        new = [one for one in found if one not in self._ahead and one not in self._held]
+        known = self._ahead.keys() | self._held.keys() | self._suspects
+        new = [one for one in found if one not in known]
         if self._pool is None and sum(map(_size, new)) < POOL_BYTES:
             return
         self._used_at = self._clock()
+        if self._pool is None:
+            self._pool = _processes(PROCESSES)
         try:
-            pool = self._started()
             for one in new:
-                self._ahead[one] = pool.submit(contents.read, one.path, self._about(one.revision))
-        except BrokenProcessPool:
-            self.close()
+                self._ahead[one] = self._begun(self._pool, one)
+        except BrokenProcessPool as killed:
+            self._suspect(killed)
+            self._suspects |= set(new) - self._ahead.keys()
 
     def read(self, one: Found) -> Contents:
         """It reads a segment and keeps what is in it.
 
         Raises: segments.Unreadable; FileNotFoundError.
         """
-        found = self._awaited(one) or contents.read(one.path, self._about(one.revision))
+        found = self._awaited(one)
+        if found is None and one in self._suspects:
+            found = self._alone(one)
+        if found is None:
+            found = contents.read(one.path, self._about(one.revision))
         if self._held_bytes + found.size <= HELD_BYTES:
             self._forget(one)
             self._held[one] = found
@@ -78,26 +105,58 @@ class Reader:
     def rest(self) -> None:
         """It ends processes that had nothing to do for a while, and asks for policies anew."""
         self._abouts.clear()
-        if self._pool is not None and self._clock() - self._used_at >= POOL_IDLE_SECONDS:
+        self._suspects = {one for one in self._suspects if os.path.lexists(one.path)}
+        if self._clock() - self._used_at >= POOL_IDLE_SECONDS:
             self.close()
 
     def close(self, *, wait: bool = False) -> None:
         """It ends the other processes, and waits for their end when it is told to."""
-        pool, self._pool = self._pool, None
+        pools, self._pool, self._single = (self._pool, self._single), None, None
         self._ahead.clear()
-        if pool is not None:
-            pool.shutdown(wait=wait, cancel_futures=True)
+        for pool in pools:
+            if pool is not None:
+                pool.shutdown(wait=wait, cancel_futures=True)
+
+    def _begun(self, pool: ProcessPoolExecutor, one: Found) -> _Ahead:
+        memory = Memory()
+        about = self._about(one.revision)
+        return _Ahead(pool.submit(contents.hand, one.path, about, memory.path), memory)
 
     def _awaited(self, one: Found) -> Contents | None:
-        future = self._ahead.pop(one, None)
-        if future is None:
+        ahead = self._ahead.pop(one, None)
+        if ahead is None:
             return None
         try:
-            return future.result()
-        except BrokenProcessPool as killed:  # of memory, say; here it may be read all the same
-            log.warning("A process that read segments ended: %s", killed)
-            self.close()
+            return ahead.result()
+        except BrokenProcessPool as killed:
+            self._ahead[one] = ahead
+            self._suspect(killed)
         return None
+
+    def _suspect(self, killed: BrokenProcessPool) -> None:
+        """It remembers what was read when a process died; what was read before is there."""
+        log.warning("A process that read segments ended: %s", killed)
+        read = {one: ahead for one, ahead in self._ahead.items() if _is_read(ahead.future)}
+        self._suspects |= self._ahead.keys() - read.keys()
+        self.close()
+        self._ahead = read
+
+    def _alone(self, one: Found) -> Contents:
+        """It lets a process read a segment and nothing else beside it.
+
+        Raises: segments.Unreadable when the process dies of it; FileNotFoundError.
+        """
+        self._used_at = self._clock()
+        if self._single is None:
+            self._single = _processes(1)
+        try:
+            found = self._begun(self._single, one).result()
+        except BrokenProcessPool as killed:
+            self._single = None
+            why = f"Two processes ended while they read it: {killed}"
+            raise segments.Unreadable(why) from killed
+        self._suspects.discard(one)
+        return found
 
     def _forget(self, one: Found) -> Contents | None:
         held = self._held.pop(one, None)
@@ -117,12 +176,15 @@ class Reader:
             )
         return self._abouts[revision]
 
-    def _started(self) -> ProcessPoolExecutor:
-        if self._pool is None:
-            self._pool = ProcessPoolExecutor(
-                PROCESSES, multiprocessing.get_context("spawn"), initializer=contents.begin
-            )
-        return self._pool
+
+def _processes(most: int) -> ProcessPoolExecutor:
+    spawn = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(most, spawn, initializer=contents.begin)
+
+
+def _is_read(future: Future[Handed | Contents]) -> bool:
+    """It tells whether a process came to an end with it, be it that it raised."""
+    return future.done() and not isinstance(future.exception(), BrokenProcessPool)
 
 
 def _size(one: Found) -> int:
