@@ -8,13 +8,13 @@ the same: nothing here decides what a line says.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import compress
-from operator import itemgetter
+from operator import add, itemgetter
 from typing import Any
 
 import orjson
 
 from apps.monitoring import lines
-from apps.monitoring.patterns import PROTOCOLS, Pattern, Patterns
+from apps.monitoring.patterns import LARGEST_BYTES, PROTOCOLS, Pattern, Patterns
 from apps.monitoring.shapes import Shape
 
 FEWEST = 8  # lines for which it pays
@@ -83,15 +83,15 @@ def _shares(records: list[dict[str, Any]]) -> list[float] | None:
 
 
 def groups(heads: Heads, patterns: Patterns) -> list[Group]:
-    """It reads the bodies that are of patterns: those of requests that were answered."""
+    """It reads bodies of patterns, of requests that were answered; long ones are not worth it."""
     found: list[Group] = []
+    sizes = map(add, map(len, heads.request), map(len, heads.response))
+    known = list(zip(heads.member["format"], heads.member["status"], sizes, strict=True))
     for protocol in PROTOCOLS:
         left = [
             place
-            for place, (given, status) in enumerate(
-                zip(heads.member["format"], heads.member["status"], strict=True)
-            )
-            if given == protocol and status < 400
+            for place, (given, status, size) in enumerate(known)
+            if given == protocol and status < 400 and size <= LARGEST_BYTES
         ]
         for asked, answered in patterns.pairs(protocol) if left else ():
             group = _group(heads, left, asked, answered)

@@ -15,6 +15,11 @@ def rejected() -> Path:
     return spool() / "rejected"
 
 
+def reading() -> Path:
+    """What the collector itself reads now: the name of a segment."""
+    return settings.STACK.var / "collector.reading"
+
+
 def log() -> Path:
     """The prediction log: endpoint=<environment>.<name>/day=<day>/<uuid>.parquet"""
     return settings.STACK.var / "log"

@@ -7,6 +7,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -79,7 +80,7 @@ def same(lines: Sequence[bytes], patterns: Patterns) -> int:
         assert getattr(read, name) == getattr(plain, name)
     for one, other in zip(read.texts, plain.texts, strict=True):
         assert (one[0], one[1], one[4]) == (other[0], other[1], other[4])
-        assert [*map(json.loads, one[2:4])] == [*map(json.loads, other[2:4])]
+        assert [*map(orjson.loads, one[2:4])] == [*map(orjson.loads, other[2:4])]
     if read.rows:
         assert rows(read).equals(rows(plain))
     return grouped

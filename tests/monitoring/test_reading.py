@@ -14,6 +14,7 @@ from apps.monitoring.collector import Collector
 from apps.monitoring.handing import Memory
 from apps.monitoring.models import LogFile, RowFile, Segment
 from apps.monitoring.services import reading
+from apps.monitoring.services.segments import Found
 from apps.serving.models import Endpoint
 from tests.monitoring import dying
 from tests.monitoring.making import START_US, dated, record, segment, spans
@@ -132,6 +133,62 @@ def test_a_segment_whose_reader_was_killed_once_is_read_again(
     assert [row.requests for row in spans()] == [2]
     assert (LogFile.objects.get().rows, RowFile.objects.get().rows) == (2, 2)
     assert works._reader._suspects == set()
+
+
+def test_a_process_that_was_killed_while_it_had_nothing_to_do_blames_nobody(
+    endpoint: Endpoint,
+) -> None:
+    pk = endpoint.revisions.all()[0].pk
+    found = [Found(pk, segment(pk, [record(START_US)])) for _ in range(2)]
+    reader = reading.Reader()
+    reader._suspects.update(found)
+    try:
+        assert reader.read(found[0]).rows == 1
+        single = reader._single
+        assert single is not None
+        ((pid, process),) = single._processes.items()
+        os.kill(pid, signal.SIGKILL)
+        process.join()
+        assert reader.read(found[1]).rows == 1
+    finally:
+        reader.close(wait=True)
+    assert reader._suspects == set()
+
+
+def test_the_next_collector_suspects_what_the_last_one_died_of(
+    endpoint: Endpoint, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noted: list[str] = []
+    real = contents.read
+
+    def seen(path: Path, about: contents.About) -> contents.Contents:
+        noted.append(places.reading().read_text())
+        return real(path, about)
+
+    monkeypatch.setattr(contents, "read", seen)
+    monkeypatch.setattr(contents, "begin", dying.begin)
+    pk = endpoint.revisions.all()[0].pk
+    deadly = segment(pk, [record(START_US, id=dying.ALWAYS)])
+    found = Found(pk, deadly)
+    reading.Reader().read(found)
+    assert noted == [found.name]
+    assert not places.reading().exists()
+    places.reading().write_text(noted.pop())
+    innocent = segment(pk, [record(START_US)])
+    works = Collector(now=lambda: now)
+    try:
+        works.tick()
+    finally:
+        works.close(wait=True)
+    assert noted == [f"{pk}/{innocent.name}"]
+    assert Segment.objects.exclude(set_aside="").get().name == found.name
+    assert [row.requests for row in spans()] == [1]
+
+
+@pytest.mark.parametrize("text", ["", "7", "7/../x", "x/1.0.1-1.00000001.seg"])
+def test_a_note_that_names_no_segment_says_nothing(text: str, var: Path) -> None:
+    places.reading().write_text(text)
+    assert reading.Reader()._suspects == set()
 
 
 def test_what_is_handed_over_is_what_was_read(endpoint: Endpoint) -> None:

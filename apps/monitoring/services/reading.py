@@ -5,7 +5,8 @@ as long as there is memory to keep it and its file stays as it was. Nothing depe
 not kept is read anew.
 
 A process that dies tells nobody of which segment. All that were read then are read once more, each
-alone; one whose process dies again is unreadable, and this process never reads it itself.
+alone; one whose process dies again is unreadable, and this process never reads it itself. What it
+does read itself is noted beside the spool: whoever comes after its death suspects that segment.
 """
 
 import logging
@@ -15,12 +16,13 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass
 
-from apps.monitoring import contents, segments
+from apps.monitoring import contents, places, segments
 from apps.monitoring.contents import About, Contents, Handed
 from apps.monitoring.handing import Memory
-from apps.monitoring.services.segments import Found
+from apps.monitoring.services.segments import Found, path_of
 from apps.serving.models import Revision
 from apps.serving.selectors import serving_part
 
@@ -54,7 +56,7 @@ class Reader:
         self._held: dict[Found, Contents] = {}
         self._held_bytes = 0
         self._ahead: dict[Found, _Ahead] = {}
-        self._suspects: set[Found] = set()  # were being read when a process died
+        self._suspects = _noted()  # were being read when a process died
         self._pool: ProcessPoolExecutor | None = None
         self._single: ProcessPoolExecutor | None = None  # for suspects, one at a time
         self._used_at = 0.0
@@ -84,7 +86,7 @@ class Reader:
         if found is None and one in self._suspects:
             found = self._alone(one)
         if found is None:
-            found = contents.read(one.path, self._about(one.revision))
+            found = self._here(one)
         if self._held_bytes + found.size <= HELD_BYTES:
             self._forget(one)
             self._held[one] = found
@@ -100,7 +102,7 @@ class Reader:
         held = self._forget(one)
         if held is not None and held.stamp == stamp:
             return held
-        return contents.read(one.path, self._about(one.revision))
+        return self._alone(one) if one in self._suspects else self._here(one)
 
     def rest(self) -> None:
         """It ends processes that had nothing to do for a while, and asks for policies anew."""
@@ -141,20 +143,34 @@ class Reader:
         self.close()
         self._ahead = read
 
+    def _here(self, one: Found) -> Contents:
+        """It reads a segment in this process."""
+        about, note = self._about(one.revision), places.reading()
+        with suppress(OSError):  # on a full disk it is read all the same
+            note.write_text(one.name)
+        try:
+            return contents.read(one.path, about)
+        finally:
+            note.unlink(missing_ok=True)
+
     def _alone(self, one: Found) -> Contents:
         """It lets a process read a segment and nothing else beside it.
 
         Raises: segments.Unreadable when the process dies of it; FileNotFoundError.
         """
         self._used_at = self._clock()
-        if self._single is None:
-            self._single = _processes(1)
-        try:
-            found = self._begun(self._single, one).result()
-        except BrokenProcessPool as killed:
-            self._single = None
-            why = f"Two processes ended while they read it: {killed}"
-            raise segments.Unreadable(why) from killed
+        # One that had nothing to do may have been killed meanwhile, for something else.
+        for is_new in (self._single is None, True):
+            self._single = self._single or _processes(1)
+            try:
+                found = self._begun(self._single, one).result()
+            except BrokenProcessPool as killed:
+                self._single = None
+                if is_new:
+                    why = f"Two processes ended while they read it: {killed}"
+                    raise segments.Unreadable(why) from killed
+            else:
+                break
         self._suspects.discard(one)
         return found
 
@@ -180,6 +196,19 @@ class Reader:
 def _processes(most: int) -> ProcessPoolExecutor:
     spawn = multiprocessing.get_context("spawn")
     return ProcessPoolExecutor(most, spawn, initializer=contents.begin)
+
+
+def _noted() -> set[Found]:
+    """It gives the segment that a collector read when it died."""
+    try:
+        name = places.reading().read_text()
+    except FileNotFoundError:
+        return set()
+    log.warning("A collector ended while it read segment %s", name)
+    revision, _, file = name.partition("/")
+    if not (revision.isdecimal() and segments.NAME.fullmatch(file)):
+        return set()
+    return {Found(int(revision), path_of(name))}
 
 
 def _is_read(future: Future[Handed | Contents]) -> bool:
