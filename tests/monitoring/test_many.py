@@ -87,7 +87,10 @@ def same(lines: Sequence[bytes], patterns: Patterns) -> int:
 
 
 def some(form: Form, number: int) -> list[bytes]:
-    return [written(form(place / 4, place, f"U{place}")) for place in range(number)]
+    rows = (
+        form(place / 4, place, f"U{place}") | {"id": f"r-{place:04}"} for place in range(number)
+    )
+    return [*map(written, rows)]
 
 
 @pytest.mark.parametrize("form", MANY)
