@@ -189,6 +189,34 @@ def test_no_head_borrows_from_the_next() -> None:
         same(tried, patterns)
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'"name":"n"', b'"name":"m"'),
+        (b'"name":"n"', b'"name" "n"'),
+        (b'"shape":[1],"datatype":"INT64"', b'"shape":[2],"datatype":"INT64"'),
+        (b'"datatype":"INT64"', b'"datatype":"BYTES"'),
+        (b'"datatype":"INT64","data"', b'"data":"INT64","datatype"'),
+    ],
+)
+def test_a_text_around_the_values_that_differs_is_seen(old: bytes, new: bytes) -> None:
+    lines = some(tensors, 12)
+    lines[5] = lines[5].replace(old, new, 1)
+    assert same(lines, taught(tensors)) == 11
+
+
+def test_two_heads_that_are_only_together_json_are_torn() -> None:
+    lines = some(split, 12)
+    members, bodies = lines[4].split(b',"request":')
+    bodies = b',"request":' + bodies
+    lines[4] = b'{"us":[{"x":1' + bodies
+    lines[5] = b'{"y":1}],' + members[1:] + b',"error":""},' + members + bodies
+    both = b"".join(line.split(b',"request":')[0] + b',"error":""},' for line in lines[4:6])
+    assert len(orjson.loads(b"[" + both[:-1] + b"]")) == 2
+    read, _ = together(lines, taught(split))
+    assert (read.torn, read.rows) == (2, 10)
+
+
 @given(st.data())
 def test_broken_lines_among_others_mean_what_they_mean_alone(data: st.DataObject) -> None:
     form = data.draw(st.sampled_from([*MANY, *FORMS]))
