@@ -5,7 +5,7 @@ that were learnt. Whatever is written in another way is left to be read line by 
 the same: nothing here decides what a line says.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
 from operator import add, itemgetter
@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from apps.monitoring import lines
-from apps.monitoring.patterns import LARGEST_BYTES, PROTOCOLS, Pattern, Patterns
+from apps.monitoring.patterns import LARGEST_BYTES, PROTOCOLS, Pattern, Patterns, without_id
 from apps.monitoring.shapes import Shape
 
 FEWEST = 8  # lines for which it pays
@@ -42,6 +42,14 @@ class Group:
     places: list[int]  # of the requests, in their order
     asked: Shape
     answered: Shape
+
+
+@dataclass(slots=True)
+class _Bodies:
+    """What may be of a pattern, by the place of the line."""
+
+    request: Mapping[int, bytes]
+    response: Mapping[int, bytes]
 
 
 def heads(given: Sequence[bytes]) -> Heads | None:
@@ -93,16 +101,21 @@ def groups(heads: Heads, patterns: Patterns) -> list[Group]:
             for place, (given, status, size) in enumerate(known)
             if given == protocol and status < 400 and size <= LARGEST_BYTES
         ]
-        for asked, answered in patterns.pairs(protocol) if left else ():
-            group = _group(heads, left, asked, answered)
+        pairs = patterns.pairs(protocol) if left else []
+        if not pairs:
+            continue
+        bodies = _Bodies(*({place: without_id(protocol, side[place]) for place in left}
+                           for side in (heads.request, heads.response)))  # fmt: skip
+        for asked, answered in pairs:
+            group = _group(bodies, left, asked, answered)
             if group is not None:
                 found.append(group)
                 left = sorted(set(left).difference(group.places))
     return found
 
 
-def _group(heads: Heads, left: list[int], asked: Pattern, answered: Pattern) -> Group | None:
-    requests, responses = heads.request, heads.response
+def _group(bodies: _Bodies, left: list[int], asked: Pattern, answered: Pattern) -> Group | None:
+    requests, responses = bodies.request, bodies.response
     first, last, begin, end = asked.start, asked.end, answered.start, answered.end
     places = [
         place

@@ -37,6 +37,15 @@ _COMMA = re.compile(rb"\s*,\s*")
 # and end in another.
 _JOINT = b",\n"
 
+# The member of V2 that is another in each body and no value of a row: first in a request, and where
+# a model server writes it in an answer. Plain characters only, so that what is left is JSON exactly
+# when all of it is.
+_ID = re.compile(
+    rb'\{((?:"model_name":"[ !#-\[\]-~]*",)?(?:"model_version":"[ !#-\[\]-~]*",)?)'
+    rb'"id":"[ !#-\[\]-~]*",'
+)
+_NAMED_WITHIN = 500  # bytes: what stands before the member
+
 Side = Callable[[str, Any, Plan], Shape | None]
 
 
@@ -123,12 +132,14 @@ class Patterns:
         self._credit = MOST_CREDIT
 
     def asked(self, protocol: str, body: bytes) -> Shape | None:
+        body = without_id(protocol, body)
         learnt = self._asked.get(protocol)
         if learnt and (found := learnt[0].read(body)) is not None:
             return found
         return self._look(self._asked, shapes.asked, protocol, body)
 
     def answered(self, protocol: str, body: bytes) -> Shape | None:
+        body = without_id(protocol, body)
         learnt = self._answered.get(protocol)
         if learnt and (found := learnt[0].read(body)) is not None:
             return found
@@ -164,6 +175,14 @@ class Patterns:
             return None
         side[protocol] = [new, *learnt[: MOST_PATTERNS - 1]]
         return found
+
+
+def without_id(protocol: str, body: bytes) -> bytes:
+    """It takes out of a V2 body the id that its caller gave it, where one stands in front."""
+    if protocol != "v2" or b'"id":"' not in body[:_NAMED_WITHIN]:
+        return body
+    found = _ID.match(body)
+    return body if found is None else b"{" + found[1] + body[found.end() :]
 
 
 def learn(protocol: str, body: bytes, side: Side, known: Plan) -> Pattern | None:

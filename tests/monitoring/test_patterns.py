@@ -2,6 +2,7 @@
 
 import json
 from typing import Any
+from zlib import crc32
 
 import orjson
 import pyarrow as pa
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from apps.monitoring import extract, lines, parquet, segments, shapes
 from apps.monitoring.extract import Requests
-from apps.monitoring.patterns import BODIES_A_LESSON, MOST_CREDIT, Patterns, learn
+from apps.monitoring.patterns import BODIES_A_LESSON, MOST_CREDIT, Patterns, learn, without_id
 from apps.monitoring.shapes import Shape
 from tests.monitoring.making import START_US, record, written
 
@@ -61,7 +62,18 @@ def matrix(x: object, n: object, carrier: object) -> dict[str, Any]:
     return record(START_US, format="v2", request={"inputs": inputs}, response={"outputs": []})
 
 
-FORMS = [split, records, tensors, matrix]
+def named(x: object, n: object, carrier: object) -> dict[str, Any]:
+    """Tensors in bodies that have ids of their own, which the answers repeat."""
+    line = tensors(x, n, carrier)
+    given = f"caller-{crc32(repr((x, n, carrier)).encode()):08x}"
+    head = {"model_name": "m", "model_version": "1", "id": given}
+    return line | {
+        "request": {"id": given, **line["request"]},
+        "response": head | {"outputs": line["response"]["outputs"]},
+    }
+
+
+FORMS = [split, records, tensors, matrix, named]
 
 
 def taught(*forms: Any) -> Patterns:
@@ -80,6 +92,30 @@ def test_what_differs_in_its_values_only_is_not_parsed(form: Any) -> None:
     assert type(shape) is Shape
     assert (shape.rows, shape.values) == (1, [[-0.5, None, 'a "quoted" é']])
     assert found.request == orjson.dumps(sent["request"]) or b"\\u00e9" in (found.request or b"")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"id":"a\\"b","inputs":[1]}',
+        b'{"id":"a\xffb","inputs":[1]}',
+        b'{"id":"a\x01b","inputs":[1]}',
+        b'{"id":7,"inputs":[1]}',
+        b'{"id":"a"}',
+        b'{"inputs":[{"id":"a","x":1}]}',
+        b'{"parameters":{"id":"a","x":1},"inputs":[1]}',
+        b'{"model_name":"m","id":"a"}',
+    ],
+)
+def test_only_an_id_in_front_and_of_plain_characters_is_passed_over(body: bytes) -> None:
+    assert without_id("v2", body) == body
+
+
+def test_an_id_in_front_is_passed_over_for_v2_alone() -> None:
+    assert without_id("v2", b'{"id":"a","inputs":[1]}') == b'{"inputs":[1]}'
+    answer = b'{"model_name":"m","model_version":"1","id":"a","outputs":[1]}'
+    assert without_id("v2", answer) == b'{"model_name":"m","model_version":"1","outputs":[1]}'
+    assert without_id("v1", answer) == answer
 
 
 def test_the_values_come_in_the_order_of_the_rows() -> None:
