@@ -169,6 +169,7 @@ const resize = new ResizeObserver((entries) => {
   }
 });
 
+const asked = new WeakSet();
 const running = new WeakSet();
 const again = new WeakSet();
 
@@ -180,7 +181,9 @@ async function update(figure) {
   }
   running.add(figure);
   try {
-    if (!drawn.has(figure)) say(figure, "Drawing…");
+    // Only once: an empty one that follows the present would say so at every change.
+    if (!asked.has(figure)) say(figure, "Drawing…");
+    asked.add(figure);
     const spec = await readFigure(figure);
     if (!spec || !(spec.data ?? []).length) {
       say(figure, "Nothing was measured in this time.");

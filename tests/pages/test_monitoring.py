@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from apps.accounts.models import User
-from apps.monitoring.models import Rollup, Slice
+from apps.monitoring.models import Rollup, Slice, Tally
 from apps.serving.models import Endpoint, Environment, Revision
 from tests.factories.audit import EventFactory
 from tests.factories.monitoring import RollupFactory, SliceFactory
@@ -383,3 +383,23 @@ def test_a_version_that_is_tried_out_is_shown_by_its_copies(cast: Cast, endpoint
 
 def test_where_nothing_is_copied_nobody_is_asked(cast: Cast, endpoint: Endpoint) -> None:
     assert 'name="rows"' not in page(cast, endpoint)
+
+
+def test_copies_are_compared_with_what_callers_got(cast: Cast, endpoint: Endpoint) -> None:
+    candidate = copied(endpoint)
+    assert endpoint.stable is not None
+    reference = flights(1, 20_000)
+    for one, rows in (
+        (candidate, flights(2, 2_000, shift=1.5)),
+        (endpoint.stable, flights(3, 900)),
+    ):
+        tally(one, freeze(one.build, reference, recent()), recent(), rows)
+    Tally.objects.filter(revision=candidate).update(shadow=True)
+    query = f"?revision={candidate.number}&compare=1"
+    text = page(cast, endpoint, query)
+    name = f"v{candidate.version.number} (revision {candidate.number})"
+    assert f"Copies that {name} answered, against v1 (revision 1), 2 k rows" in text
+    assert "1 of 5 columns drifted: distance (critical)" in text
+    text = page(cast, endpoint, f"{query}&column=in.distance")
+    assert "2 k values against 900 of v1 (revision 1)" in text
+    assert "Not enough data: 0 rows" in page(cast, endpoint, f"{query}&rows=callers")

@@ -176,7 +176,14 @@ def _pair(chosen: Chosen, since: datetime, until: datetime) -> Versus | None:
     if chosen.revision is None or chosen.beside is None:
         return None
     try:
-        return versus.during(chosen.revision, chosen.beside, since, until, slice=chosen.slice)
+        return versus.during(
+            chosen.revision,
+            chosen.beside,
+            since,
+            until,
+            slice=chosen.slice,
+            shadow=chosen.copies,
+        )
     except NothingToCompare:
         return None
 
