@@ -53,6 +53,14 @@ def tensors(row: list[float], score: float) -> Bodies:
     return "v2", {"inputs": inputs}, _outputs(score)
 
 
+def named(row: list[float], score: float) -> Bodies:
+    """Tensors in a body that has an id of its own, which the answer repeats."""
+    given = f"{int(row[0] * 1e6):016x}"
+    protocol, request, response = tensors(row, score)
+    head = {"model_name": "bench", "model_version": "1", "id": given}
+    return protocol, {"id": given, **request}, head | {"outputs": response["outputs"]}
+
+
 def matrix(row: list[float], score: float) -> Bodies:
     inputs = [{"name": "input", "shape": [1, FEATURES], "datatype": "FP64", "data": row}]
     return "v2", {"inputs": inputs}, _outputs(score)
@@ -66,6 +74,7 @@ def _outputs(score: float) -> dict[str, Any]:
 SHAPES: dict[str, Callable[[list[float], float], Bodies]] = {
     "dataframe_split": split,
     "V2, a tensor a column": tensors,
+    "V2, the same with ids": named,
     "V2, one matrix": matrix,
 }
 
