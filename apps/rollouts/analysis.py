@@ -28,7 +28,7 @@ TAU_SLOW_SHARE = 0.02  # the same for the share of requests slower than the stab
 LEAST_TO_FAIL = 30  # below it a variance is not known well enough to take anything back
 LEAST_VARIANCE = 1e-9
 LEAST_SPANS = 3  # of either revision, before moments can be told from each other
-LEAST_IN_SPAN = 5  # answers
+LEAST_IN_SPAN = 5  # answers: where fewer come, neighbouring spans are one moment
 SLOW = 0.95
 LEAST_ALPHA = 1e-300  # a third of less may be zero, which has no logarithm
 LEAST_SHARE = 1e-6  # a beta prior around 0 or 1 would have no mass on the other side
@@ -76,16 +76,14 @@ class Spans:
     candidate: Sequence[Sums]
     stable: Sequence[Sums]
 
-    def variance(self, figure: Callable[[Sums], float]) -> float:
-        """It gives the variance that moments add to the difference of a figure's two means.
+    def variance(self, total: Callable[[Sums], float]) -> float:
+        """It gives the variance that moments add to the difference of two means over answers.
 
-        As in a one-way layout with random effects: s^2 (1 / n + 1 / m), with s^2 the variance of
-        spans around the mean of their side. `inf` where the spans are too few to tell.
+        `total` is what a span adds to the mean's numerator. As in a one-way layout with random
+        effects: s^2 (1 / n + 1 / m), with s^2 the variance of moments around the mean of their
+        side. `inf` where there are too few to tell.
         """
-        sides = [
-            np.array([figure(one) for one in side if one.latency_count >= LEAST_IN_SPAN])
-            for side in (self.candidate, self.stable)
-        ]
+        sides = [_moments(side, total) for side in (self.candidate, self.stable)]
         if min(map(len, sides)) < LEAST_SPANS:
             return inf
         around = sum(float(((side - side.mean()) ** 2).sum()) for side in sides)
@@ -252,7 +250,7 @@ def _mean_latency(
         + _log_variance(stable) / stable.latency_count,
         LEAST_VARIANCE,
     )
-    variance += spans.variance(_mean_of_logs) if spans else 0.0
+    variance += spans.variance(lambda one: one.log_latency_sum) if spans else 0.0
     decided = mixture(difference, variance, TAU_LOG_LATENCY) >= -log(alpha)
     verdict = _three_ways(
         exceeds=difference > log(tolerance),
@@ -291,9 +289,7 @@ def _slow_share(
         LEAST_VARIANCE,
     )
     if spans:
-        variance += spans.variance(
-            lambda one: float(one.bins[edge + 1 :].sum()) / one.latency_count
-        )
+        variance += spans.variance(lambda one: float(one.bins[edge + 1 :].sum()))
     decided = difference > 0 and mixture(difference, variance, TAU_SLOW_SHARE) >= -log(alpha)
     verdict = _three_ways(
         exceeds=here / there > tolerance,
@@ -385,8 +381,16 @@ def _when(spans: Spans | None) -> str:
     return " before" if spans else ""
 
 
-def _mean_of_logs(sums: Sums) -> float:
-    return sums.log_latency_sum / sums.latency_count
+def _moments(spans: Sequence[Sums], total: Callable[[Sums], float]) -> npt.NDArray[np.float64]:
+    """It gives a mean over answers for each moment, in their order."""
+    found: list[float] = []
+    held, answers = 0.0, 0
+    for one in spans:
+        held, answers = held + total(one), answers + one.latency_count
+        if answers >= LEAST_IN_SPAN:
+            found.append(held / answers)
+            held, answers = 0.0, 0
+    return np.array(found)
 
 
 def _log_mean(sums: Sums) -> float | None:

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from apps.core.errors import Unavailable
 from apps.monitoring.selectors import requests as monitoring
+from apps.monitoring.sums import Sums
 from apps.rollouts import selectors
 from apps.rollouts.analysis import Analysis, Spans, Tolerances, judge
 from apps.rollouts.decide import decide
@@ -13,10 +14,12 @@ from apps.rollouts.lifecycle import Decision, Phase, Seen, Step, Verdict
 from apps.rollouts.models import Rollout
 from apps.rollouts.services import rollbacks, settling, steering
 from apps.serving.lifecycle import WEIGHT_TOTAL
+from apps.serving.models import Revision
 from apps.serving.services import sights
 
 Clock = Callable[[], datetime]
 log = logging.getLogger(__name__)
+MOMENTS = timedelta(hours=1)
 BEFORE = timedelta(minutes=10)  # of the stable revision's past, where it has no present
 
 
@@ -117,8 +120,8 @@ def analyse(rollout: Rollout, now: datetime) -> Analysis | None:
             candidate=rollout.candidate, stable=rollout.stable, since=past, now=now
         )
         spans = Spans(
-            monitoring.spans(revision=rollout.candidate, since=began_at, now=now),
-            monitoring.spans(revision=rollout.stable, since=past, now=now),
+            _spans(rollout.candidate, since=began_at, now=now),
+            _spans(rollout.stable, since=past, now=began_at),
         )
     given = rollout.plan["tolerances"]
     return judge(
@@ -128,6 +131,11 @@ def analyse(rollout: Rollout, now: datetime) -> Analysis | None:
         given["alpha"] / analysed(steps),
         spans,
     )
+
+
+def _spans(revision: Revision, *, since: datetime, now: datetime) -> list[Sums]:
+    """An hour tells how moments differ; a step may hold for days, and is looked at each second."""
+    return monitoring.spans(revision=revision, since=max(since, now - MOMENTS), now=now)
 
 
 def analysed(steps: list[Step]) -> int:

@@ -19,6 +19,7 @@ from apps.rollouts.analysis import (
     mixture,
     mixture_half_width,
 )
+from apps.rollouts.analysis import Sums as Summed
 from apps.rollouts.lifecycle import Verdict
 from tests.rollouts.sums import Simulated, simulated
 
@@ -358,10 +359,18 @@ def test_errors_do_not_wait_for_three_spans() -> None:
     assert analysis.reason.startswith("errors 80.0 %")
 
 
-def test_a_span_of_few_answers_is_no_moment() -> None:
-    few = [simulated(4, milliseconds=900)]
+def test_spans_of_few_answers_are_one_moment_together() -> None:
+    """Of an endpoint that is asked every few seconds none would ever tell."""
+    few = [simulated(4, milliseconds=median, seed=median) for median in (90, 95, 80, 99, 85, 91)]
     stable = spans_of(10, 11, 10, 9, seed=10)
-    assert Spans(few * 9, stable).variance(lambda one: one.log_latency_sum) == inf
+    pairs = [whole(few[place : place + 2]) for place in (0, 2, 4)]
+
+    def logs(one: Summed) -> float:
+        return one.log_latency_sum
+
+    assert Spans(few, stable).variance(logs) == pytest.approx(Spans(pairs, stable).variance(logs))
+    assert Spans(few[:5], stable).variance(logs) == inf
+    assert after(few * 6, stable).verdict is Verdict.FAIL
 
 
 def test_moments_that_differ_by_chance_hardly_ever_fail() -> None:

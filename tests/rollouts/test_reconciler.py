@@ -214,7 +214,12 @@ def test_at_all_traffic_the_stable_revision_is_judged_by_its_past(
 
     past = rollout.created_at - timedelta(minutes=10)
     assert world.since == [later, past]
-    assert world.spans_since == [later, past]  # of both: they are moments of other times
+    # Of both, since they are moments of other times; of the last hour of each.
+    assert world.spans_since == [later, past]
+    days = later + timedelta(days=2)
+    tick(rollout, days)
+    hour = timedelta(hours=1)
+    assert world.spans_since[2:] == [days - hour, past]
 
 
 def test_a_crash_after_recording_heals_on_the_next_tick(
