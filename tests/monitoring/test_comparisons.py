@@ -140,6 +140,8 @@ def test_sums_of_an_endpoint_have_each_row_once(endpoint: Endpoint) -> None:
     assert [round(one.rate[0] * 3600) for one in series] == [30, 20]
     baseline = stable.version.baselines.get()
     assert reading.window(endpoint, baseline, SINCE, UNTIL, now=AT + HOUR).rows == 30
+    assert reading.rows(endpoint, baseline, SINCE, UNTIL, now=AT + HOUR) == 30
+    assert reading.rows(endpoint, baseline, UNTIL, UNTIL, now=AT + HOUR) == 0
     pair = versus.during(candidate, stable, SINCE, UNTIL, slice=part)
     assert pair.one.also == baseline
 

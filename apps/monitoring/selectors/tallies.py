@@ -67,6 +67,24 @@ def window(
     )
 
 
+def rows(
+    endpoint: Endpoint,
+    baseline: Baseline,
+    since: datetime,
+    until: datetime,
+    *,
+    slice: Slice | None = None,
+    revisions: Iterable[Revision] | None = None,
+    shadow: bool = False,
+    now: datetime | None = None,
+) -> int:
+    """It gives how many rows `window` would sum, without reading what they were like."""
+    parts = windows.cover(since, until, _kept(now))
+    figures = "coalesce(sum(found.rows), 0)::bigint"
+    found = _rows(endpoint, baseline, parts, slice, revisions, shadow=shadow, figures=figures)
+    return int(found[0][0]) if found else 0
+
+
 def series(
     endpoint: Endpoint,
     baseline: Baseline,
@@ -102,7 +120,7 @@ def series(
 
 # A look into the index for each part, whatever the planner thinks of so many ranges.
 _ROWS = """
-select found.*
+select {figures}
 from unnest(%s::int[], %s::timestamptz[], %s::timestamptz[]) as part(width, since, until)
 cross join lateral (
     select at, width_seconds, rows, requests, client_errors, server_errors, counts
@@ -133,6 +151,7 @@ def _rows(
     revisions: Iterable[Revision] | None,
     *,
     shadow: bool,
+    figures: str = "found.*",
 ) -> list[tuple[Any, ...]]:
     if not parts:
         return []
@@ -145,4 +164,5 @@ def _rows(
     # Not "is not distinct from": no index is looked into for that.
     which, of_slice = ("slice_id is null", []) if part is None else ("slice_id = %s", [part.pk])
     spans = [list(column) for column in zip(*parts, strict=True)]
-    return binary.rows(_ROWS.format(slice=which), [*spans, chosen, baseline.pk, *of_slice, shadow])
+    sql = _ROWS.format(slice=which, figures=figures)
+    return binary.rows(sql, [*spans, chosen, baseline.pk, *of_slice, shadow])

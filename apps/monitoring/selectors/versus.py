@@ -162,7 +162,7 @@ def _rows(
     slice: Slice | None,
     now: datetime | None,
 ) -> int:
-    return tallies.window(
+    return tallies.rows(
         of.revision.endpoint,
         baseline,
         since,
@@ -171,7 +171,7 @@ def _rows(
         revisions=[of.revision],
         shadow=of.shadow,
         now=now,
-    ).rows
+    )
 
 
 def window(
