@@ -28,6 +28,8 @@ TAU_SLOW_SHARE = 0.02  # the same for the share of requests slower than the stab
 LEAST_TO_FAIL = 30  # below it a variance is not known well enough to take anything back
 LEAST_VARIANCE = 1e-9
 LEAST_SPANS = 3  # of either revision, before moments can be told from each other
+SPANS_ALONE = 30  # of the candidate, where the stable one's past never had so many
+MOST_ALIKE = 0.99  # correlation of a moment with the next
 LEAST_IN_SPAN = 5  # answers: where fewer come, neighbouring spans are one moment
 SLOW = 0.95
 LEAST_ALPHA = 1e-300  # a third of less may be zero, which has no logarithm
@@ -76,19 +78,28 @@ class Spans:
     candidate: Sequence[Sums]
     stable: Sequence[Sums]
 
-    def variance(self, total: Callable[[Sums], float]) -> float:
-        """It gives the variance that moments add to the difference of two means over answers.
+    def difference(self, total: Callable[[Sums], float]) -> tuple[float, float]:
+        """It gives the difference of two means over moments, and its variance.
 
-        `total` is what a span adds to the mean's numerator. As in a one-way layout with random
-        effects: s^2 (1 / n + 1 / m), with s^2 the variance of moments around the mean of their
-        side. `inf` where there are too few to tell.
+        `total` is what a span adds to the numerator of a mean over answers. Each moment counts
+        once, however many answers came in it: a burst is one moment of that load. Moments are
+        taken as two stationary first-order autoregressions of the same variance and correlation
+        r around means of their own, so that a mean over n of them has the variance
+        s^2 (n + 2 sum_k (n - k) r^k) / n^2, k = 1 .. n - 1; `inf` where there are too few to tell.
         """
-        sides = [_moments(side, total) for side in (self.candidate, self.stable)]
-        if min(map(len, sides)) < LEAST_SPANS:
-            return inf
-        around = sum(float(((side - side.mean()) ** 2).sum()) for side in sides)
-        free = sum(len(side) - 1 for side in sides)
-        return around / free * sum(1 / len(side) for side in sides)
+        here, there = (_moments(side, total) for side in (self.candidate, self.stable))
+        if not _tell(len(here), len(there)):
+            return 0.0, inf
+        sides = [here - here.mean(), there - there.mean()]
+        free = len(here) + len(there) - 2
+        squares = sum(float(side @ side) for side in sides)
+        if not squares:
+            return float(here.mean() - there.mean()), 0.0
+        products = sum(float(side[1:] @ side[:-1]) for side in sides)
+        # As many products are missing as there are sides, and negative ones are chance.
+        r = min(max(products / squares * (free + 2) / free, 0.0), MOST_ALIKE)
+        variance = squares / free * sum(_variance_of_mean(len(side), r) for side in sides)
+        return float(here.mean() - there.mean()), variance
 
 
 @dataclass(frozen=True)
@@ -250,8 +261,11 @@ def _mean_latency(
         + _log_variance(stable) / stable.latency_count,
         LEAST_VARIANCE,
     )
-    variance += spans.variance(lambda one: one.log_latency_sum) if spans else 0.0
-    decided = mixture(difference, variance, TAU_LOG_LATENCY) >= -log(alpha)
+    tested = difference
+    if spans:
+        tested, between = spans.difference(lambda one: one.log_latency_sum)
+        variance = max(variance, between)
+    decided = tested > 0 and mixture(tested, variance, TAU_LOG_LATENCY) >= -log(alpha)
     verdict = _three_ways(
         exceeds=difference > log(tolerance),
         decided=decided and _enough_answers(candidate, stable, tolerances),
@@ -259,7 +273,7 @@ def _mean_latency(
     interval = None
     if variance < inf:
         half = mixture_half_width(variance, TAU_LOG_LATENCY, alpha)
-        interval = (exp(max(difference - half, -50.0)), exp(min(difference + half, 50.0)))
+        interval = (exp(max(tested - half, -50.0)), exp(min(tested + half, 50.0)))
     words = f"latency {exp(here):.3g} ms against {exp(there):.3g} ms{_when(spans)}"
     return Tile(
         "latency_mean", "ms", exp(there), exp(here), exp(difference), interval, tolerance,
@@ -288,9 +302,11 @@ def _slow_share(
         pooled * (1 - pooled) * (1 / candidate.latency_count + 1 / stable.latency_count),
         LEAST_VARIANCE,
     )
+    tested = difference
     if spans:
-        variance += spans.variance(lambda one: float(one.bins[edge + 1 :].sum()))
-    decided = difference > 0 and mixture(difference, variance, TAU_SLOW_SHARE) >= -log(alpha)
+        tested, between = spans.difference(lambda one: float(one.bins[edge + 1 :].sum()))
+        variance = max(variance, between)
+    decided = tested > 0 and mixture(tested, variance, TAU_SLOW_SHARE) >= -log(alpha)
     verdict = _three_ways(
         exceeds=here / there > tolerance,
         decided=decided and _enough_answers(candidate, stable, tolerances),
@@ -391,6 +407,19 @@ def _moments(spans: Sequence[Sums], total: Callable[[Sums], float]) -> npt.NDArr
             found.append(held / answers)
             held, answers = 0.0, 0
     return np.array(found)
+
+
+def _variance_of_mean(size: int, r: float) -> float:
+    """Of a mean over neighbouring values of an AR(1) with variance 1 and correlation r."""
+    lags = np.arange(1, size)
+    return float(size + 2 * ((size - lags) * r**lags).sum()) / size**2
+
+
+def _tell(here: int, there: int) -> bool:
+    """Whether there are enough moments of both to know how much moments differ."""
+    if here < LEAST_SPANS:
+        return False
+    return there >= LEAST_SPANS or (there > 0 and here >= SPANS_ALONE)
 
 
 def _log_mean(sums: Sums) -> float | None:

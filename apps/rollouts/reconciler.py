@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 
 from apps.core.errors import Unavailable
 from apps.monitoring.selectors import requests as monitoring
-from apps.monitoring.sums import Sums
 from apps.rollouts import selectors
 from apps.rollouts.analysis import Analysis, Spans, Tolerances, judge
 from apps.rollouts.decide import decide
@@ -19,8 +18,7 @@ from apps.serving.services import sights
 
 Clock = Callable[[], datetime]
 log = logging.getLogger(__name__)
-MOMENTS = timedelta(hours=1)
-BEFORE = timedelta(minutes=10)  # of the stable revision's past, where it has no present
+BEFORE = timedelta(days=7)  # of the stable revision's past, where it has no present
 
 
 def sweep(*, clock: Clock) -> None:
@@ -112,30 +110,22 @@ def analyse(rollout: Rollout, now: datetime) -> Analysis | None:
     candidate, stable = compare(
         candidate=rollout.candidate, stable=rollout.stable, since=began_at, now=now
     )
+    given = rollout.plan["tolerances"]
+    tolerances = Tolerances(
+        given["min_requests"], given["error_rate_difference"], given["latency_ratio"]
+    )
     spans = None
     if rollout.stable is not None and step.weight == WEIGHT_TOTAL:
         # All traffic is on the candidate: what the stable revision did before is all there is.
-        past = rollout.created_at - BEFORE
-        _, stable = monitoring.compare(
-            candidate=rollout.candidate, stable=rollout.stable, since=past, now=now
-        )
-        spans = Spans(
-            _spans(rollout.candidate, since=began_at, now=now),
-            _spans(rollout.stable, since=past, now=began_at),
-        )
-    given = rollout.plan["tolerances"]
-    return judge(
-        candidate,
-        stable,
-        Tolerances(given["min_requests"], given["error_rate_difference"], given["latency_ratio"]),
-        given["alpha"] / analysed(steps),
-        spans,
-    )
-
-
-def _spans(revision: Revision, *, since: datetime, now: datetime) -> list[Sums]:
-    """An hour tells how moments differ; a step may hold for days, and is looked at each second."""
-    return monitoring.spans(revision=revision, since=max(since, now - MOMENTS), now=now)
+        since = began_at - BEFORE
+        past = monitoring.spans(revision=rollout.stable, since=since, now=began_at)
+        present = monitoring.spans(revision=rollout.candidate, since=began_at, now=now)
+        spans, stable = Spans(present, past), monitoring.whole(past)
+        if stable.requests < tolerances.least_to_fail:
+            # It gets no more of them: whoever waits for enough waits for ever.
+            spans, stable = None, None
+    alpha = given["alpha"] / analysed(steps)
+    return judge(candidate, stable, tolerances, alpha, spans)
 
 
 def analysed(steps: list[Step]) -> int:

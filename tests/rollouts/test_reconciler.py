@@ -12,7 +12,7 @@ from apps.promotions import services as promotions
 from apps.promotions.models import Promotion
 from apps.registry.models import Alias, Version
 from apps.rollouts import reconciler
-from apps.rollouts.lifecycle import Phase
+from apps.rollouts.lifecycle import Phase, Verdict
 from apps.rollouts.models import Observation, Rollout
 from apps.rollouts.services import settling, steering
 from apps.serving.lifecycle import RevisionWish
@@ -212,14 +212,28 @@ def test_at_all_traffic_the_stable_revision_is_judged_by_its_past(
 
     tick(rollout, later)
 
-    past = rollout.created_at - timedelta(minutes=10)
-    assert world.since == [later, past]
-    # Of both, since they are moments of other times; of the last hour of each.
-    assert world.spans_since == [later, past]
-    days = later + timedelta(days=2)
-    tick(rollout, days)
-    hour = timedelta(hours=1)
-    assert world.spans_since[2:] == [days - hour, past]
+    # Of both by moments, since those are of other times.
+    assert world.since == [later]
+    assert world.spans_since == [later - timedelta(days=7), later]
+
+
+def test_at_all_traffic_a_stable_revision_that_hardly_served_is_no_measure(
+    rollout: Rollout, world: World, now: datetime
+) -> None:
+    """It gets no more requests: a rollout that waited for thirty of them waited for ever."""
+    Rollout.objects.update(phase=Phase.PROGRESSING, step=2, weight=1000)
+    Observation.objects.create(
+        rollout=rollout, at=now, phase="progressing", step=2, weight=1000, reason="Moving"
+    )
+    world.took(rollout.candidate, 200)
+    world.took(rollout.stable, 9)
+    found = reconciler.analyse(Rollout.objects.get(), now + 70 * SECOND)
+    assert found is not None
+    assert (found.verdict, found.stable_requests) == (Verdict.PASS, None)
+    world.took(rollout.stable, 10)  # three spans of them, as many as are needed
+    found = reconciler.analyse(Rollout.objects.get(), now + 70 * SECOND)
+    assert found is not None
+    assert found.stable_requests == 30
 
 
 def test_a_crash_after_recording_heals_on_the_next_tick(

@@ -1,7 +1,7 @@
 """Questions to the rollups. Their cost depends on the span of time, not on the predictions."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import reduce
@@ -22,6 +22,7 @@ from apps.serving.models import Endpoint, Revision
 
 MOST_BUCKETS = 2_000
 MOST_FILES = 5_000
+MOST_SPANS = 360  # an hour of requests all the time
 QUANTILES = {"p50_ms": 0.5, "p90_ms": 0.9, "p95_ms": 0.95, "p99_ms": 0.99, "p999_ms": 0.999}
 _COLUMNS = (
     "revision_id", "at", "requests", "client_errors", "server_errors", "latency_count",
@@ -77,10 +78,19 @@ def compare_shadow(
 def spans(*, revision: Revision, since: datetime, now: datetime) -> list[Sums]:
     """It gives what callers got from a revision in each span of 10 s that had requests.
 
-    Spans as in `compare`, the oldest first.
+    Spans as in `compare`, the oldest first; of more than MOST_SPANS the newest. How many, not how
+    long: of an endpoint that is asked now and then an hour would hold too few to tell anything.
     """
-    rows = _finest(revision, Rollup.From.GATEWAY, since, now).order_by("at")
-    return [_sums(row) for row in rows.values_list(*_COLUMNS)]
+    rows = _finest(revision, Rollup.From.GATEWAY, since, now).order_by("-at")[:MOST_SPANS]
+    return [_sums(row) for row in reversed(binary.of(rows.values_list(*_COLUMNS)))]
+
+
+def whole(spans: Iterable[Sums]) -> Sums:
+    """It adds up spans."""
+    found = Sums()
+    for one in spans:
+        found.add(one)
+    return found
 
 
 def totals(
