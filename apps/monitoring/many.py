@@ -67,7 +67,7 @@ def heads(given: Sequence[bytes]) -> Heads | None:
     try:
         records = orjson.loads(b"[" + joined + b"]")
         columns = list(zip(*map(_MEMBERS, records), strict=True))
-    except (orjson.JSONDecodeError, KeyError):
+    except (orjson.JSONDecodeError, KeyError, TypeError):
         return None
     shares = _shares(records)
     kinds = tuple(set(map(type, column)) for column in columns)

@@ -115,6 +115,8 @@ def _finest(
 
 def _can_be_counted(guest: Column, host: Column) -> bool:
     """Whether bins of one column say something of another's values."""
+    if host.kind is Kind.NUMERIC and host.bins < LEAST_BINS:
+        return False  # its reference had no value: all that is counted in it looks the same
     if guest.kind in OF_NUMBERS:
         return host.kind in OF_NUMBERS
     return guest.kind is host.kind is Kind.CATEGORICAL
@@ -180,6 +182,8 @@ def apart_note(label: str, why: str) -> str:
 
 
 def _join_spans(first: Column, second: Column, names: tuple[str, str]) -> Joined:
+    if not first.edges and not second.edges:
+        return _apart(first, second, f"the references of {names[0]} and {names[1]} have no value")
     edges = tuple(sorted(set(first.edges) & set(second.edges)))
     column = replace(_ranged(first, second), edges=edges)
     if first.edges == second.edges:

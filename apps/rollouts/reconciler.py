@@ -13,7 +13,6 @@ from apps.rollouts.lifecycle import Decision, Phase, Seen, Step, Verdict
 from apps.rollouts.models import Rollout
 from apps.rollouts.services import rollbacks, settling, steering
 from apps.serving.lifecycle import WEIGHT_TOTAL
-from apps.serving.models import Revision
 from apps.serving.services import sights
 
 Clock = Callable[[], datetime]

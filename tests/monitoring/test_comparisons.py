@@ -12,7 +12,7 @@ from apps.baselines.meaning import Form, Meaning, Task
 from apps.baselines.models import Baseline
 from apps.baselines.selectors import shape
 from apps.monitoring.drift import State
-from apps.monitoring.models import Comparison, Counted, RowFile, Slice
+from apps.monitoring.models import Comparison, Counted, RowFile, Slice, Tally
 from apps.monitoring.selectors import columns, sliced, versus
 from apps.monitoring.selectors import tallies as reading
 from apps.monitoring.services import comparisons, tallies
@@ -268,3 +268,45 @@ def test_copies_are_compared_with_what_callers_got(endpoint: Endpoint) -> None:
     assert (back.one.shadow, back.other.shadow) == (True, True)  # it had no callers
     wanted = columns.Wanted(candidate, SINCE, UNTIL, 3600, other=stable, shadow=True, column="in.x")
     assert "v2 (revision 2), copies" in columns.distribution_chart(wanted)["note"]
+
+
+def test_two_revisions_of_one_version_are_one_lens(endpoint: Endpoint) -> None:
+    """The same file was counted twice for them: an error each time, and no other was counted."""
+    candidate, stable = both(endpoint)
+    freeze(stable, 0.0, ("UA", "B6"))
+    freeze(candidate, 0.5, ("UA", "DL"))
+    again = Revision.objects.get(pk=stable.pk)
+    again.pk, again.number = None, 3
+    again.save()
+    send(stable, range(0, 30))
+    send(again, range(0, 30), second=3600)
+    send(candidate, range(0, 20), second=60)
+    collect(now=AT + 2 * HOUR)
+    for forgotten in (Comparison, Counted, Tally):
+        forgotten.objects.all().delete()
+    Comparison.objects.bulk_create(
+        Comparison(revision=candidate, other=other, created_at=AT) for other in (stable, again)
+    )
+    while tallies.count(now=AT + 2 * HOUR):
+        pass
+    counted = Counted.objects.filter(row_file__revision=candidate)
+    assert sorted(counted.values_list("baseline__version__number", flat=True)) == [1, 2]
+
+
+def test_after_a_way_back_only_the_last_weeks_are_compared(endpoint: Endpoint) -> None:
+    candidate, stable = both(endpoint)
+    freeze(stable, 0.0, ("UA", "B6"))
+    freeze(candidate, 0.5, ("UA", "DL"))
+    send(stable, range(0, 10))
+    send(candidate, range(0, 10))
+    collect()
+    [first] = _windows(candidate)
+    assert first[0] == AT + MINUTE - timedelta(days=7)
+    RowFile.objects.filter(revision=stable).update(last_at=AT + 90 * DAY)
+    [later] = _windows(candidate)
+    assert later == (AT + 55 * DAY, AT + 97 * DAY)
+
+
+def _windows(revision: Revision) -> list[tuple[datetime, datetime]]:
+    comparisons.begin(now=AT + MINUTE)
+    return [found[2:] for found in tallies._compared([revision.pk])]

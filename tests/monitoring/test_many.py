@@ -115,6 +115,15 @@ def test_a_line_of_another_kind_takes_none_with_it() -> None:
     assert same(lines, taught(tensors)) == 8
 
 
+@pytest.mark.parametrize("more", [b",3", b',"text"', b",null", b",true"])
+def test_what_stands_behind_a_line_takes_no_other_with_it(more: bytes) -> None:
+    """A number behind one line was read as a record: all lines of the file were set aside."""
+    lines = some(split, 12)
+    lines[4] = lines[4].rstrip(b"\n") + more + b"\n"
+    read, _ = together(lines, taught(split))
+    assert (read.torn, read.rows) == (1, 11)
+
+
 @pytest.mark.parametrize(
     "odd",
     [

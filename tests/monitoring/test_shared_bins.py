@@ -88,6 +88,15 @@ def test_without_edges_enough_in_both_no_distance_can_be_told(edges: tuple[float
     assert found.first(counts(numeric(10, 20, 30), 1, 2, 3, 4)).tolist()[:1] == [10]
 
 
+def test_references_without_a_value_say_nothing_of_what_comes() -> None:
+    """All values lie in the only bin: whatever they were, the distance was zero, and quiet."""
+    found = shared(numeric(), numeric())
+    assert found.apart == {"in.x": "the references of v2 and v1 have no value"}
+    for host in (numeric(), numeric(10)):
+        found = shared_bins.share(Layout((numeric(10, 20, 30),)), Layout((host,)), NAMES, twice=0)
+        assert found.apart.keys() == {"in.x"}
+
+
 def test_categories_named_in_both_are_compared_and_all_others_as_one() -> None:
     first, second = words("a", "b", "c"), words("c", "d", "a")
     found = shared(first, second)

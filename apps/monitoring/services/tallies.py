@@ -45,12 +45,13 @@ Floats = npt.NDArray[np.float64]
 
 # A comparison has the files of so long before it began, and after the other's last row.
 COMPARED = timedelta(days=7)
+MOST_COMPARED = timedelta(days=28)
 
 _WAITING = """
 with lens as (
     select * from unnest(%s::bigint[], %s::bigint[], %s::timestamptz[], %s::timestamptz[])
         as given(revision_id, baseline_id, since, until)),
-fits as (
+fits as not materialized (
     select file.id, file.revision_id, file.last_at, lens.baseline_id, lens.since
     from monitoring_rowfile file
     join lens on lens.revision_id = file.revision_id
@@ -180,14 +181,24 @@ def _waiting(most: int) -> list[tuple[int, Lens]]:
 
 
 def _compared(revisions: Collection[int]) -> list[tuple[int, int, datetime, datetime]]:
-    """It gives a revision, the version in whose bins it is counted, and from when until when."""
+    """It gives a revision, the version in whose bins it is counted, and from when until when.
+
+    Once each: two revisions of one version are one lens. After a way back to what served long ago
+    only the last weeks, else all the files since would be counted again.
+    """
     found = Comparison.objects.filter(revision__in=revisions, other__row_files__isnull=False)
     rows = found.annotate(last_at=Max("other__row_files__last_at")).values_list(
         "revision_id", "other__version_id", "created_at", "last_at"
     )
+    began: dict[tuple[int, int], datetime] = {}
+    ended: dict[tuple[int, int], datetime] = {}
+    for revision, version, began_at, last_at in rows:
+        key = (revision, version)
+        began[key] = min(began_at, began.get(key, began_at))
+        ended[key] = max(last_at, ended.get(key, last_at))
     return [
-        (revision, version, began_at - COMPARED, last_at + COMPARED)
-        for revision, version, began_at, last_at in rows
+        (*key, max(began[key], ended[key] - MOST_COMPARED) - COMPARED, ended[key] + COMPARED)
+        for key in began
     ]
 
 
