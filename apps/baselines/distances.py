@@ -48,7 +48,10 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Distance:
-    """A window against a reference in one column; None where either has no value."""
+    """A window against a reference in one column.
+
+    None where either has no value, or where all values have the same bin.
+    """
 
     column: str
     n: int
@@ -116,7 +119,9 @@ def compare(
     doubt = doubts(layout, is_fitted=is_fitted)
     columns = Columns(p, q, layout.bin_starts, doubt)
     n, m = columns.sum(p), columns.sum(q)
-    there = (n > 0) & (m > 0)
+    # Where one bin takes whatever comes, two windows are always alike: that says nothing.
+    several = np.array([column.bins > 1 for column in layout.columns])
+    there = (n > 0) & (m > 0) & several
     figures = [_where(there, found) for found in _all(columns)]
     return [
         Distance(

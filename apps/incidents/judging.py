@@ -68,10 +68,11 @@ def smallest_share(total: int, limit: float) -> float:
 
 
 def too_few(rule: Rule, count: int, what: str, until: datetime) -> Reading:
+    noun = what.removesuffix("s") if count == 1 else what
     return Reading(
         until,
         Verdict.UNKNOWN,
-        f"Not enough data: {count:,} {what} in {format_duration(rule.window)}, "
+        f"Not enough data: {count:,} {noun} in {format_duration(rule.window)}, "
         f"it needs {rule.enough:,}",
     )
 

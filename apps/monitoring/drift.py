@@ -41,7 +41,7 @@ class State(StrEnum):
     QUIET = "quiet"
     DRIFTED = "drifted"
     CRITICAL = "critical"
-    INCOMPARABLE = "incomparable"  # of two revisions: their bins have too few edges in common
+    INCOMPARABLE = "incomparable"  # one bin takes whatever comes; two revisions share too few
 
     @property
     def is_loud(self) -> bool:
@@ -85,7 +85,7 @@ class ColumnDrift:
     below: Share
     above: Share
     non_finite: Share
-    smallest: float | None  # the smallest JS* that so many rows could have found; None: too few
+    smallest: float | None  # the smallest JS* that so many rows could have found, if any could
 
     @property
     def shares(self) -> tuple[Share, ...]:
@@ -133,7 +133,9 @@ def judge(
                 label=column.name.removeprefix(INPUT),
                 role=column.role.value,
                 kind=column.kind.value,
-                state=state_of(one, threshold, compared),
+                state=State.INCOMPARABLE
+                if column.bins == 1
+                else state_of(one, threshold, compared),
                 js=one.js,
                 psi=one.psi,
                 ks=one.ks,
@@ -168,7 +170,7 @@ def smallest(distance: Distance, threshold: float, compared: int, bins: int) -> 
     The chi-squared statistic of small changes is about 8 ln 2 JS2 / (1/n + 1/m), so that the one
     that p needs can be told as a distance.
     """
-    if min(distance.m, distance.n) < LEAST_ROWS:
+    if distance.js is None or min(distance.m, distance.n) < LEAST_ROWS:
         return None
     free = max(bins - 1, 1)
     needed = float(chdtri(free, ALPHA / compared)) - free

@@ -64,7 +64,9 @@ def of_columns(
         )
     if len(untold) == len(columns):
         return Headline(
-            "incomparable", f"No column can be compared with {reference}", "Their bins differ."
+            "incomparable",
+            f"No column can be compared with {reference}",
+            "They are dates or times." if all(map(_is_moment, untold)) else "Their bins differ.",
         )
     if len(untold) + len(hidden) == len(columns):
         return Headline(
@@ -91,7 +93,8 @@ def of_columns(
         return Headline(
             "drifted", f"Inputs are distributed like {reference}, but not all are sound", note
         )
-    those = "Those that can be compared look" if untold or hidden else "Inputs look"
+    is_part = bool(hidden) or not all(map(_is_moment, untold))
+    those = "Those that can be compared look" if is_part else "Inputs look"
     those_judged = f"{len(judged)} column{pluralize(len(judged))}"
     words = f"{those_judged} of {format_num(rows)} row{pluralize(rows)} in {window}"
     return Headline("quiet", f"{those} like {reference}", "; ".join(filter(None, (words, note))))
@@ -133,7 +136,17 @@ def _listed(words: "Sequence[str]", many: int) -> str:
 
 
 def _untold(columns: "Sequence[ColumnDrift]") -> str:
-    return f"cannot be compared: {_labels(columns)}" if columns else ""
+    moments = [one for one in columns if _is_moment(one)]
+    others = [one for one in columns if not _is_moment(one)]
+    words = [
+        f"cannot be compared: {_labels(others)}" if others else "",
+        f"dates and times are not compared: {_labels(moments)}" if moments else "",
+    ]
+    return "; ".join(filter(None, words))
+
+
+def _is_moment(one: "ColumnDrift") -> bool:
+    return one.kind == "moment"
 
 
 def _hidden(columns: "Sequence[ColumnDrift]") -> str:

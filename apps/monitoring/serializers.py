@@ -255,8 +255,8 @@ class ColumnDriftSerializer(serializers.Serializer[Any]):
     role = serializers.CharField()
     kind = serializers.CharField()
     state = serializers.CharField(
-        help_text="not_enough_data, redacted, quiet, drifted, critical, or of two revisions "
-        "incomparable: their bins have too little in common"
+        help_text="not_enough_data, redacted, quiet, drifted, critical, or incomparable: dates, "
+        "columns without a value in the reference, bins of two revisions with too little in common"
     )
     js = serializers.FloatField(allow_null=True, help_text="JS*, which the state is judged by")
     psi = serializers.FloatField(allow_null=True)

@@ -52,6 +52,11 @@ def test_errors_are_wrong_beyond_chance(count: int, total: int, verdict: Verdict
     assert judging.share(rule("errors", at_least=0.01), count, total, UNTIL).verdict is verdict
 
 
+def test_one_request_is_one() -> None:
+    reading = judging.share(rule("errors", at_least=0.01), 0, 1, UNTIL)
+    assert reading.words == "Not enough data: 1 request in 5 min, it needs 100"
+
+
 def test_errors_in_words() -> None:
     reading = judging.share(rule("errors", at_least=0.01, severity="critical"), 41, 1000, UNTIL)
     assert reading.words == "Errors: 4.1 % of 1,000 requests in 5 min, limit 1 %"

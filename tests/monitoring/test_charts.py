@@ -236,10 +236,12 @@ class Told:
 QUIET = Share(0.0, 0.0, State.QUIET)
 
 
-def column(label: str, state: State = State.QUIET, **shares: Share) -> ColumnDrift:
+def column(
+    label: str, state: State = State.QUIET, kind: str = "numeric", **shares: Share
+) -> ColumnDrift:
     signals = dict.fromkeys(headline.SIGNALS, QUIET) | shares
     figures: dict[str, Any] = {
-        "label": label, "state": state, "reference_rows": 20_000, **signals,
+        "label": label, "state": state, "kind": kind, "reference_rows": 20_000, **signals,
     }  # fmt: skip
     return cast(ColumnDrift, type("Column", (), figures)())
 
@@ -297,6 +299,17 @@ def test_only_columns_that_were_judged_are_counted() -> None:
     )
     found = told(column("b", State.DRIFTED), column("a"), hidden, apart, few)
     assert found.text == "1 of 2 columns drifted: b"
+
+
+def test_dates_are_not_said_to_look_like_the_reference() -> None:
+    """They have one bin: whatever they were, they counted among what looks alike."""
+    day = column("day", State.INCOMPARABLE, "moment")
+    assert told(column("a"), day) == Told(
+        "quiet",
+        "Inputs look like the reference",
+        "1 column of 12.3 k rows in 24 h; dates and times are not compared: day",
+    )
+    assert told(day).note == "They are dates or times."
 
 
 def test_what_a_policy_hides_is_not_waited_for() -> None:

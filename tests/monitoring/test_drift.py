@@ -68,6 +68,22 @@ def test_what_is_usual_in_the_reference_is_no_drift() -> None:
     assert one(NUMBERS, reference, window, {}).state is State.QUIET
 
 
+@pytest.mark.parametrize("kind", [Kind.MOMENT, Kind.EMPTY])
+@pytest.mark.parametrize("is_fitted", [True, False])
+def test_columns_of_one_bin_are_not_compared(kind: Kind, is_fitted: bool) -> None:
+    """Both windows' values lie in it, whatever they are: a distance of zero said that all is well.
+
+    What is missing in them is told as of any other.
+    """
+    column = Column("in.x", Role.INPUT, kind)
+    window = counts(column, [4000], missing=1000)
+    found = one(column, counts(column, [5000]), window, {}, is_fitted=is_fitted)
+    assert (found.state, found.js, found.p, found.smallest) == (
+        State.INCOMPARABLE, None, None, None,
+    )  # fmt: skip
+    assert (found.missing.window, found.missing.state) == (0.2, State.CRITICAL)
+
+
 @pytest.mark.parametrize(
     ("column", "signal", "window", "share", "state"),
     [

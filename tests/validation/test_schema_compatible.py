@@ -42,6 +42,8 @@ def test_fewer_columns_and_wider_types_pass() -> None:
     assert outcome.verdict == Verdict.PASS
     assert outcome.summary == ("All 2 columns that it takes are there in m v1, of fitting types")
     assert outcome.evidence["no_longer_used"] == ["hour"]
+    one = check(build(2, [DISTANCE]), stable=stable)
+    assert one.summary == "The column that it takes is there in m v1, of a fitting type"
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,8 @@ class SchemaCompatible:
             words = f"{seen.candidate.version} {'; it '.join(problems)}"
             return Outcome(Verdict.FAIL, words, evidence)
         summary = f"All {len(needed)} columns that it takes are there in {whose}, of fitting types"
+        if len(needed) == 1:
+            summary = f"The column that it takes is there in {whose}, of a fitting type"
         return Outcome(Verdict.PASS, summary, evidence)
 
 
