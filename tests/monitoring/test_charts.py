@@ -114,6 +114,9 @@ def test_every_mark_is_a_line_and_has_words_where_there_is_room() -> None:
         ("v2 0 %", "left", 1), ("v2 50 %", "left", 1), ("v2 82 %", "right", 1),
     ]  # fmt: skip
     bars = features.distribution(["a"], [1], [1])
+    assert "nticks" not in bars["figure"]["layout"]["xaxis"]
+    scores = features.distribution([str(bin_) for bin_ in range(100)], [1] * 100, [1] * 100)
+    assert scores["figure"]["layout"]["xaxis"]["nticks"] == 12
     assert "shapes" not in marked(bars, marks, *span)["figure"]["layout"]
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from apps.serving.models import Revision
 
 MOST_LINES = 8  # as many as there are colours
+MOST_NAMED, SOME_NAMED = 60, 12  # bins, below their bars
 SHARE = {"hovertemplate": "%{y:.2%}"}
 # Stands in the picture too, which is sent around without the page's words.
 APART: Json = {
@@ -142,6 +143,8 @@ def _side_by_side(labels: Sequence[str], before: Values, now: Values, look: Look
         for name, values, colour in zip(names, (before, now), look.colours, strict=True)
     ]
     axis: Json = {"type": "category", "title": {"text": look.title}}
+    if len(labels) > MOST_NAMED:  # their names would lie upon each other; hovering tells each
+        axis["nticks"] = SOME_NAMED
     return {
         "figure": {
             "data": traces,
