@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from datetime import timedelta
 from typing import Any
 
 from django.http import HttpResponseBase
@@ -24,6 +25,8 @@ from apps.explorer.serializers import (
     AskReplaySerializer,
     AskSerializer,
     DownloadSerializer,
+    LogRequestSerializer,
+    LogSerializer,
     PageSerializer,
     ReplayDetailSerializer,
     ReplaySerializer,
@@ -39,6 +42,20 @@ SEARCHES = Search.objects.select_related(
 REPLAYS = Replay.objects.select_related(
     "endpoint__model", "endpoint__environment", "asked_by", "job", "revision__version"
 )
+
+
+class OneRequest(APIView):
+    @extend_schema(parameters=[LogRequestSerializer], responses=LogSerializer)
+    def get(self, request: Request, pk: int) -> Response:
+        """One request as it came and was answered; with its copies, which have the same id."""
+        endpoint = _endpoint(request, pk, "view")
+        asked = _read(LogRequestSerializer, request.query_params)
+        since = timezone.now() - timedelta(days=asked["days"])
+        found = selectors.request(endpoint, asked["request_id"], since, near=asked.get("at"))
+        answers = [] if found.whole is None else found.whole.answers
+        rows = [{**one.row, "differs": one.differs} for one in answers]
+        told = {"results": rows, "labels": found.labels, "not_before": found.not_before}
+        return Response(LogSerializer(told).data)
 
 
 class Searches(generics.GenericAPIView[Search]):

@@ -1,6 +1,7 @@
 """Questions about searches and replays, and what of the log there is to search."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -9,14 +10,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from django.db.models import QuerySet, Sum
 
+from apps.explorer import whole
 from apps.explorer.models import Replay, Search
 from apps.explorer.question import BOOL, NUMBER, TEXT, Question
 from apps.explorer.scan import File
+from apps.explorer.whole import Whole
 from apps.monitoring import places, rows
 from apps.monitoring.models import LogFile, RowFile, Segment
+from apps.monitoring.selectors import requests
+from apps.quality.models import Labelled
 from apps.serving.lifecycle import RevisionState, RevisionWish
 from apps.serving.models import Endpoint, Revision
 
+PATIENCE = 10.0  # seconds that a page waits for one request
+MOST_LABELS = 200
 MOST_REVISIONS = 20  # whose columns are listed, the newest ones
 
 
@@ -30,6 +37,32 @@ def replays(endpoint: Endpoint) -> QuerySet[Replay]:
     return Replay.objects.filter(endpoint=endpoint).select_related(
         "asked_by", "job", "revision__version", "endpoint__environment", "search"
     )
+
+
+@dataclass(frozen=True)
+class OneRequest:
+    """What is known of one request."""
+
+    whole: Whole | None  # None: nothing of it was found
+    labels: list[Labelled]
+    not_before: datetime | None  # older rows were not looked at: there was no time for more
+
+
+def request(
+    endpoint: Endpoint, request_id: str, since: datetime, *, near: datetime | None = None
+) -> OneRequest:
+    """It looks one request up for somebody who waits; `near`: about when it came, where known.
+
+    Whole, however long its id: the beginning of one may be the id of another request.
+    """
+    found = requests.look_for(endpoint, request_id, since, near=near, seconds=PATIENCE)
+    labels: list[Labelled] = []
+    if "\0" not in request_id:  # the log may hold it, the database cannot
+        known = Labelled.objects.filter(
+            revision__endpoint=endpoint, request_id=request_id, shadow=False
+        )
+        labels = list(known.order_by("row")[:MOST_LABELS])
+    return OneRequest(whole.of(found.rows), labels, found.not_before)
 
 
 def columns(endpoint: Endpoint, since: datetime, until: datetime) -> dict[str, str]:

@@ -161,3 +161,44 @@ class ReplayDetailSerializer(ReplaySerializer):
     class Meta(ReplaySerializer.Meta):
         fields: Any = (*ReplaySerializer.Meta.fields, "rows")
         read_only_fields = fields
+
+
+class LogRequestSerializer(serializers.Serializer[dict[str, Any]]):
+    request_id = serializers.CharField(max_length=500)
+    days = serializers.IntegerField(default=2, min_value=1, max_value=31)
+    at = serializers.DateTimeField(
+        required=False, help_text="When it came, where that is known: it is found at once"
+    )
+
+
+class LoggedSerializer(serializers.Serializer[dict[str, Any]]):
+    id = serializers.CharField()
+    at = serializers.DateTimeField()
+    revision = serializers.IntegerField()
+    version = serializers.IntegerField()
+    status = serializers.IntegerField()
+    latency_us = serializers.IntegerField()
+    format = serializers.CharField()
+    caller = serializers.CharField()
+    shadow = serializers.BooleanField()
+    request = serializers.JSONField()
+    response = serializers.JSONField()
+    error = serializers.CharField()
+    share = serializers.FloatField(
+        help_text="How likely it was that this request would be kept; failures always are"
+    )
+    differs = serializers.CharField(help_text="From the first answer, in words; empty: the same")
+
+
+class OneLabelSerializer(serializers.Serializer[Any]):
+    row = serializers.IntegerField()
+    label = serializers.JSONField()  # type: ignore[assignment]  # DRF takes it for a field
+    observed_at = serializers.DateTimeField()
+
+
+class LogSerializer(serializers.Serializer[dict[str, Any]]):
+    results = LoggedSerializer(many=True, help_text="What a caller got first, then its copies")
+    labels = OneLabelSerializer(many=True)
+    not_before = serializers.DateTimeField(
+        allow_null=True, help_text="Older rows were not looked at, for want of time; search for it"
+    )

@@ -20,6 +20,7 @@ urlpatterns: list[URLPattern] = [
     path("replays/<int:pk>/cancel", views.cancel_replay, name="replay-cancel"),
 ]
 api_urlpatterns: list[URLPattern] = [
+    path("endpoints/<int:pk>/telemetry/log", api.OneRequest.as_view(), name="api-telemetry-log"),
     path("endpoints/<int:pk>/searches", api.Searches.as_view(), name="api-endpoint-searches"),
     path("searches/<int:pk>", api.SearchDetail.as_view(), name="api-search"),
     path("searches/<int:pk>/download", api.SearchDownload.as_view(), name="api-search-download"),

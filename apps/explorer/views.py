@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any, overload
 
 from django.contrib.auth.decorators import login_required
@@ -15,8 +16,6 @@ from apps.explorer import forms, replayer, results, selectors, services, whole
 from apps.explorer.lifecycle import LONGEST, MOST_ROWS, State
 from apps.explorer.models import Replay, Search
 from apps.explorer.question import ALWAYS, SearchRefused
-from apps.monitoring.selectors import requests
-from apps.quality.models import Labelled
 from apps.serving.models import Endpoint
 
 PAGE_ROWS = 50
@@ -172,29 +171,33 @@ def one(request: HttpRequest, environment: str, name: str, request_id: str) -> H
     """One request whole: inputs, every answer, what differs, its labels."""
     endpoint = _endpoint(request, environment, name, "view")
     # Whole, however long: the beginning of an id may be the id of another request.
-    found = requests.find_request(endpoint, request_id, timezone.now() - LONGEST)
-    labels = Labelled.objects.none()
-    if "\0" not in request_id:  # the log may hold it, the database cannot
-        labels = Labelled.objects.filter(
-            revision__endpoint=endpoint, request_id=request_id, shadow=False
-        ).order_by("row")
+    found = selectors.request(endpoint, request_id, timezone.now() - LONGEST, near=_moment(request))
     can_be_replayed = len(request_id) <= LONGEST_ID and "\0" not in request_id
     context = {
         "endpoint": endpoint,
         "model": endpoint.model,
         "request_id": request_id,
-        "whole": whole.of(found),
+        "whole": found.whole,
+        "not_before": found.not_before,
         "revisions": dict(endpoint.revisions.values_list("pk", "number")),
-        "labels": labels[:200],
+        "labels": found.labels,
         "days": LONGEST.days,
         "targets": selectors.can_be_asked(endpoint)
-        if found and can_be_replayed and may(request.user, "log.replay", endpoint)
+        if found.whole and can_be_replayed and may(request.user, "log.replay", endpoint)
         else [],
         "replays": selectors.replays(endpoint).filter(request_id=request_id)[:RECENT]
         if can_be_replayed
         else [],
     }
     return render(request, "explorer/one.html", context)
+
+
+def _moment(request: HttpRequest) -> datetime | None:
+    """When the request came, where whoever links to it knows: its files are found at once."""
+    try:
+        return datetime.fromtimestamp(int(request.GET.get("at", "")), UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 @login_required

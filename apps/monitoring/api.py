@@ -1,6 +1,5 @@
 """Monitoring over HTTP: charts, drift, slices, figures and single requests of an endpoint."""
 
-from datetime import timedelta
 from typing import Any
 
 from django.http import Http404
@@ -26,8 +25,6 @@ from apps.monitoring.serializers import (
     ChartRequestSerializer,
     ChartSerializer,
     DriftSerializer,
-    LogRequestSerializer,
-    LogSerializer,
     RowsSerializer,
     SliceSerializer,
     SummarySerializer,
@@ -204,17 +201,6 @@ class Summary(APIView):
             "left_out": selectors.left_out(endpoint, since),
         }
         return Response(SummarySerializer(answer).data)
-
-
-class Log(APIView):
-    @extend_schema(parameters=[LogRequestSerializer], responses=LogSerializer)
-    def get(self, request: Request, pk: int) -> Response:
-        """One request as it came and was answered; with its shadows, which have the same id."""
-        endpoint = endpoint_for(request.user, pk)
-        asked = _checked(LogRequestSerializer, request).validated_data
-        since = timezone.now() - timedelta(days=asked["days"])
-        found = selectors.find_request(endpoint, asked["request_id"], since)
-        return Response(LogSerializer({"results": found}).data)
 
 
 def _checked(serializer: type[Any], request: Request) -> Any:

@@ -217,33 +217,6 @@ class SummarySerializer(serializers.Serializer[dict[str, Any]]):
     )
 
 
-class LogRequestSerializer(serializers.Serializer[dict[str, Any]]):
-    request_id = serializers.CharField(max_length=500)
-    days = serializers.IntegerField(default=2, min_value=1, max_value=31)
-
-
-class LoggedSerializer(serializers.Serializer[dict[str, Any]]):
-    id = serializers.CharField()
-    at = serializers.DateTimeField()
-    revision = serializers.IntegerField()
-    version = serializers.IntegerField()
-    status = serializers.IntegerField()
-    latency_us = serializers.IntegerField()
-    format = serializers.CharField()
-    caller = serializers.CharField()
-    shadow = serializers.BooleanField()
-    request = serializers.JSONField()
-    response = serializers.JSONField()
-    error = serializers.CharField()
-    share = serializers.FloatField(
-        help_text="How likely it was that this request would be kept; failures always are"
-    )
-
-
-class LogSerializer(serializers.Serializer[dict[str, Any]]):
-    results = LoggedSerializer(many=True)
-
-
 class ShareSerializer(serializers.Serializer[Any]):
     window = serializers.FloatField(allow_null=True)
     reference = serializers.FloatField(allow_null=True)

@@ -23,5 +23,4 @@ api_urlpatterns: list[URLPattern] = [
     path(
         "endpoints/<int:pk>/telemetry/summary", api.Summary.as_view(), name="api-telemetry-summary"
     ),
-    path("endpoints/<int:pk>/telemetry/log", api.Log.as_view(), name="api-telemetry-log"),
 ]

@@ -344,6 +344,45 @@ def test_a_request_is_found_in_the_spool_and_in_the_log(
     assert drilldown.in_files([var / "log" / "gone.parquet"], "x") == []
 
 
+@pytest.mark.django_db
+def test_a_request_is_looked_for_until_it_is_found_or_the_time_is_over(
+    endpoint: Endpoint, now: datetime, var: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a busy endpoint only the newest files were searched, three days of a month."""
+    from apps.monitoring.selectors import requests as selectors
+
+    monkeypatch.setattr(selectors, "FILES_AT_ONCE", 1)
+    pk = endpoint.revisions.get(number=1).pk
+    times = [now + timedelta(days=day) for day in range(3)]
+    for day, moment in enumerate(times):
+        lines = [record(round(moment.timestamp() * 1e6), id=f"day {day}")]
+        segment(pk, [*lines, record(round(moment.timestamp() * 1e6) + 9, id=f"also {day}")])
+        collect(moment)
+        collect(moment + timedelta(seconds=60))
+    newest = [file.last_at for file in LogFile.objects.order_by("-last_at")]
+    assert len(newest) == 3
+    opened: list[int] = []
+    in_files = drilldown.in_files
+    monkeypatch.setattr(
+        drilldown, "in_files", lambda paths, one: opened.append(len(paths)) or in_files(paths, one)
+    )
+
+    def look(request_id: str, **more: Any) -> tuple[list[str], datetime | None, int]:
+        opened.clear()
+        found = selectors.look_for(endpoint, request_id, now - timedelta(days=1), **more)
+        return [row["id"] for row in found.rows], found.not_before, sum(opened)
+
+    assert look("day 0") == (["day 0"], None, 3)
+    assert look("day 2") == (["day 2"], None, 1)
+    assert look("nobody") == ([], None, 3)
+    ticks = iter(range(100))
+    slow = {"clock": lambda: float(next(ticks)), "seconds": 1.5}
+    assert look("day 0", **slow) == ([], newest[2], 2)
+    # Who knows when it came needs no luck; what was asked again lately is looked for as well.
+    assert look("day 0", **slow, near=times[0]) == (["day 0"], None, 2)
+    assert look("day 0", near=times[1]) == (["day 0"], None, 4)
+
+
 def test_a_file_that_goes_before_it_is_read_is_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,11 +1,13 @@
 """Questions to the rollups. Their cost depends on the span of time, not on the predictions."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import reduce
+from math import inf
 from operator import or_
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,8 @@ from apps.monitoring.sums import WIDTH_SECONDS, Sums
 from apps.serving.models import Endpoint, Revision
 
 MOST_BUCKETS = 2_000
-MOST_FILES = 5_000
+FILES_AT_ONCE = 1_000  # of the log: between two lots one may stop
+WITH_COPIES = timedelta(hours=1)  # a request's copies are in the log at most so much apart
 MOST_SPANS = 360  # an hour of requests all the time
 QUANTILES = {"p50_ms": 0.5, "p90_ms": 0.9, "p95_ms": 0.95, "p99_ms": 0.99, "p999_ms": 0.999}
 _COLUMNS = (
@@ -204,19 +207,63 @@ def last_at(endpoint: Endpoint) -> datetime | None:
     return at
 
 
+@dataclass(frozen=True)
+class Found:
+    """What the prediction log holds of one request: its shadows have the same id."""
+
+    rows: list[dict[str, Any]]
+    not_before: datetime | None = None  # older files were not searched: the time was over
+
+
 def find_request(endpoint: Endpoint, request_id: str, since: datetime) -> list[dict[str, Any]]:
-    """It gives what the prediction log holds of one request: its shadows have the same id.
+    """It gives what the log holds of one request, however long it takes to look.
 
     `since` bounds the days that are searched.
     """
+    return look_for(endpoint, request_id, since).rows
+
+
+def look_for(
+    endpoint: Endpoint,
+    request_id: str,
+    since: datetime,
+    *,
+    near: datetime | None = None,
+    clock: Callable[[], float] = monotonic,
+    seconds: float = inf,
+) -> Found:
+    """It looks into what waits for the log, then into its files, those around `near` first.
+
+    The others follow from the newest on, until the request and its copies were found. Whoever
+    waits sets `seconds`; then the answer says how far it came.
+    """
+    ends = clock() + seconds
     revisions = dict(endpoint.revisions.values_list("pk", "version__number"))
     # The spool first: rows that move into the log meanwhile are found twice rather than never.
     found = drilldown.in_spool(places.spool(), revisions, request_id)
-    files = endpoint.log_files.filter(last_at__gte=since).order_by("-last_at")
-    found += drilldown.in_files(
-        [places.log() / path for path in files.values_list("path", flat=True)[:MOST_FILES]],
-        request_id,
-    )
+    files = endpoint.log_files.filter(last_at__gte=since).order_by("-last_at", "-pk")
+    known = list(files.values_list("path", "last_at"))
+    if near is not None:
+        around = files.filter(last_at__gte=near - WITH_COPIES, first_at__lte=near + WITH_COPIES)
+        found += _in(list(around.values_list("path", flat=True)), request_id)
+        if found:  # what asked the same again lately stands beside it
+            found += _in([path for path, _ in known[:FILES_AT_ONCE]], request_id)
+            return Found(_once(found))
+    for begin in range(0, len(known), FILES_AT_ONCE):
+        some = known[begin : begin + FILES_AT_ONCE]
+        if found and some[0][1] < min(row["at"] for row in found) - WITH_COPIES:
+            break
+        if begin and clock() > ends:
+            return Found(_once(found), not_before=some[0][1])
+        found += _in([path for path, _ in some], request_id)
+    return Found(_once(found))
+
+
+def _in(paths: Sequence[str], request_id: str) -> list[dict[str, Any]]:
+    return drilldown.in_files([places.log() / path for path in paths], request_id)
+
+
+def _once(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     once = {(row["revision"], row["at"], row["shadow"]): row for row in found}
     return sorted(once.values(), key=lambda row: (row["at"], row["revision"]))
 
