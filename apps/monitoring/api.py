@@ -187,8 +187,10 @@ class Summary(APIView):
                 "server_errors": seen[revision.pk].server_errors,
                 "error_rate": seen[revision.pk].error_rate,
                 "p50_ms": seen[revision.pk].p50_ms,
+                "p90_ms": seen[revision.pk].p90_ms,
                 "p95_ms": seen[revision.pk].p95_ms,
                 "p99_ms": seen[revision.pk].p99_ms,
+                "p999_ms": seen[revision.pk].p999_ms,
             }
             for revision in endpoint.revisions.filter(pk__in=list(seen)).select_related("version")
         ]

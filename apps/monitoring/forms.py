@@ -143,6 +143,10 @@ class ChoiceForm(forms.Form):
         field.choices = choices
 
 
+ORDERED = ("lt", "le", "gt", "ge", "between")
+MORE = ("2", "3")  # further lines of a slice's condition
+
+
 class SliceForm(forms.Form):
     name = forms.CharField(label="Name", max_length=100)
     column = forms.ChoiceField(label="Rows whose")
@@ -156,32 +160,61 @@ class SliceForm(forms.Form):
 
     def __init__(self, data: Any = None, *, columns: Sequence[str]) -> None:
         super().__init__(data)
-        field = self.fields["column"]
-        assert isinstance(field, forms.ChoiceField)
-        field.choices = [(name, name.removeprefix("in.")) for name in columns]
+        known = [(name, name.removeprefix("in.")) for name in columns]
+        for line in ("", *MORE):
+            if line:
+                self.fields[f"column{line}"] = forms.ChoiceField(label="and whose", required=False)
+                self.fields[f"op{line}"] = forms.ChoiceField(
+                    label="Condition", choices=list(OPS.items()), required=False
+                )
+                self.fields[f"value{line}"] = forms.CharField(
+                    label="Value", max_length=2000, required=False
+                )
+            field = self.fields[f"column{line}"]
+            assert isinstance(field, forms.ChoiceField)
+            field.choices = [*([("", "nothing more")] if line else []), *known]
 
     def clean(self) -> dict[str, Any]:
         given = super().clean() or {}
-        if given.get("op") not in WITHOUT_VALUE and not given.get("value") and not self.errors:
-            self.add_error("value", "Say what it is compared with.")
+        for line in self._lines():
+            compares = given.get(f"op{line}") not in WITHOUT_VALUE
+            if compares and not given.get(f"value{line}") and not self.errors:
+                self.add_error(f"value{line}", "Say what it is compared with.")
         return given
 
     @property
+    def lines(self) -> list[list[forms.BoundField]]:
+        """The fields of each line of the condition."""
+        names = ("column", "op", "value")
+        return [[self[f"{name}{line}"] for name in names] for line in ("", *MORE)]
+
+    @property
     def condition(self) -> list[dict[str, Any]]:
-        given = self.cleaned_data
-        one = {"column": given["column"], "op": given["op"]}
-        if given["op"] in WITHOUT_VALUE:
-            return [one]
-        if given["op"] in OF_LISTS:
-            parts = [part.strip() for part in given["value"].split(",")]
-            return [one | {"value": [_value(part) for part in parts if part]}]
-        return [one | {"value": _value(given["value"])}]
+        return [self._part(line) for line in self._lines()]
+
+    def _lines(self) -> list[str]:
+        return ["", *(line for line in MORE if self.cleaned_data.get(f"column{line}"))]
+
+    def _part(self, line: str) -> dict[str, Any]:
+        column, op, text = (
+            self.cleaned_data[f"{name}{line}"] for name in ("column", "op", "value")
+        )
+        one = {"column": column, "op": op or "eq"}
+        if op in WITHOUT_VALUE:
+            return one
+        if op in OF_LISTS:
+            parts = [part.strip() for part in text.split(",")]
+            return one | {"value": [_value(part, op) for part in parts if part]}
+        return one | {"value": _value(text, op)}
 
 
-def _value(text: str) -> float | int | bool | str:
-    """A number where it reads as one; otherwise the text itself."""
-    if text in ("true", "false"):
-        return text == "true"
+def _value(text: str, op: str) -> float | int | str:
+    """A number where numbers are ordered. Else the text: a code of 01001 is no number.
+
+    What is compared as equal is read in the column's own type (`conditions`).
+    """
+    if op not in ORDERED:
+        return text
     for kind in (int, float):
         try:
             return kind(text)

@@ -119,9 +119,11 @@ class ChartRequestSerializer(RowsSerializer):
     )
     percentiles = serializers.CharField(
         required=False,
-        default=",".join(USUAL),
+        default="",
+        allow_blank=True,
         max_length=60,
-        help_text=f"Of latency, with commas: {', '.join(PERCENTILES)}",
+        help_text=f"Of latency, with commas: {', '.join(PERCENTILES)}; default: all of them in the "
+        f"table, of which {', '.join(USUAL)} are drawn",
     )
     only = serializers.ChoiceField(
         choices=["figure"], required=False, help_text="The Plotly figure alone, without its table"
@@ -137,7 +139,7 @@ class ChartRequestSerializer(RowsSerializer):
 
     def validate_percentiles(self, given: str) -> tuple[str, ...]:
         wanted = tuple(part.strip() for part in given.split(",") if part.strip())
-        if not wanted or not set(wanted) <= set(PERCENTILES):
+        if not set(wanted) <= set(PERCENTILES):
             raise serializers.ValidationError(f"Choose of {', '.join(PERCENTILES)}")
         return wanted
 
@@ -196,8 +198,10 @@ class RevisionSummarySerializer(serializers.Serializer[dict[str, Any]]):
     server_errors = serializers.IntegerField()
     error_rate = serializers.FloatField(allow_null=True)
     p50_ms = serializers.FloatField(allow_null=True)
+    p90_ms = serializers.FloatField(allow_null=True)
     p95_ms = serializers.FloatField(allow_null=True)
     p99_ms = serializers.FloatField(allow_null=True)
+    p999_ms = serializers.FloatField(allow_null=True)
 
 
 class SummarySerializer(serializers.Serializer[dict[str, Any]]):

@@ -81,9 +81,9 @@ def tiles(seen: "Health") -> list[dict[str, Any]]:
             format_percent(seen.rejected_share),
             f"{format_num(callers.client_errors)} request{pluralize(callers.client_errors)}",
         ),
-        _tile("p50", format_ms(callers.p50_ms), "half were faster"),
+        _tile("p50", format_ms(callers.p50_ms), f"p90 {format_ms(callers.p90_ms)}"),
         _tile("p95", format_ms(callers.p95_ms), "19 of 20 were faster"),
-        _tile("p99", format_ms(callers.p99_ms), "99 of 100 were faster"),
+        _tile("p99", format_ms(callers.p99_ms), f"p99.9 {format_ms(callers.p999_ms)}"),
         _tile(
             "Gateway's share",
             format_percent(seen.gateway_share),

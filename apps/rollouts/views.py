@@ -326,11 +326,11 @@ def _windows(rollout: Rollout, until: datetime) -> dict[str, str]:
     """What of the time axis the charts show: from shortly before it began; an ended one stays."""
     since = max(rollout.created_at - RECENT, until - CHART)
     if not Phase(rollout.phase).is_final:
-        return {"chart_window": f"&{urlencode({'since': since.isoformat()})}", "table_window": ""}
-    until += RECENT
-    window = {"since": since.isoformat(), "until": until.isoformat()}
-    table = {"until": until.isoformat()}
-    return {"chart_window": f"&{urlencode(window)}", "table_window": f"?{urlencode(table)}"}
+        window = urlencode({"since": since.isoformat()})
+    else:
+        ends = until + RECENT
+        window = urlencode({"since": since.isoformat(), "until": ends.isoformat()})
+    return {"chart_window": f"&{window}", "table_window": f"?{window}"}
 
 
 def _figures(revisions: list[Revision], since: datetime, until: datetime) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from django.test import Client
 from apps.accounts.models import User
 from apps.explorer.models import Search
 from apps.monitoring.collector import Collector
+from apps.monitoring.selectors import requests
 from apps.quality.models import Labelled
 from apps.serving.models import Endpoint
 from tests.explorer.conftest import asked, collect, find, put, question, run
@@ -141,6 +142,31 @@ def test_one_request_whole(endpoint: Endpoint, now: datetime, viewer: Client) ->
     assert "[0]: 0.25 and 0.75" in text
     assert ">late</td>" in text
     assert " style=" not in text
+    known = viewer.get(f"{address}?at={int(moment.timestamp())}").content.decode()
+    assert "<mark>0.75</mark>" in known
+    assert viewer.get(f"{address}?at=soon").status_code == 200
+    path = f"/api/v1/endpoints/{endpoint.pk}/telemetry/log"
+    told = viewer.get(path, {"request_id": odd, "at": moment.isoformat()}).json()
+    assert [row["differs"] != "" for row in told["results"]] == [False, True]
+    assert [(one["row"], one["label"]) for one in told["labels"]] == [(0, "late")]
+    assert told["not_before"] is None
+
+
+def test_a_page_that_could_not_look_at_all_files_says_so(
+    endpoint: Endpoint, viewer: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It said that the log has no such request."""
+    back = datetime(2030, 1, 1, tzinfo=UTC)
+    looked = requests.Found([], not_before=back)
+    monkeypatch.setattr(requests, "look_for", lambda *asked, **more: looked)
+    text = viewer.get(f"{PAGE}/some%20id").content.decode()
+    assert "Not found yet" in text
+    assert "no such request" not in text
+    assert f'{PAGE}?request_id=some%20id"' in text
+    told = viewer.get(
+        f"/api/v1/endpoints/{endpoint.pk}/telemetry/log", {"request_id": "some id"}
+    ).json()
+    assert told == {"results": [], "labels": [], "not_before": "2030-01-01T00:00:00Z"}
 
 
 def test_an_unknown_id_says_where_to_look(endpoint: Endpoint, viewer: Client) -> None:

@@ -69,7 +69,7 @@ def test_it_answers_charts_summary_and_log(cast: Cast, served: Endpoint, client:
     assert chart["figure"]["data"][0]["y"] == [1 / 30, 0.0]
 
     status, chart = get("charts/latency", **window)
-    assert chart["table"]["columns"][1:4] == ["v1 p50", "v1 p95", "v1 p99"]
+    assert chart["table"]["columns"][1:6] == ["v1 p50", "v1 p90", "v1 p95", "v1 p99", "v1 p99.9"]
     assert len(chart["table"]["rows"]) == 6
     assert chart["table"]["rows"][1][1] is None
 

@@ -56,6 +56,20 @@ def test_requests_are_counted_by_caller(revision: Revision, now: datetime) -> No
     assert (found.requests, found.shares) == (4, {"app": 0.75, "": 0.25})
 
 
+def test_of_many_files_some_of_the_whole_time_are_read(
+    revision: Revision, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a busy endpoint's day the last forty minutes stood for all of it."""
+    monkeypatch.setattr(callers, "MOST_FILES", 3)
+    for minute in range(9):
+        name = "night" if minute < 6 else "day"
+        ask(revision, now + timedelta(minutes=minute), {name: 10})
+    found = callers.mix(revision.endpoint, now, now + HOUR)
+    assert (found.requests, dict(found.shares)) == (30, {"night": 2 / 3, "day": 1 / 3})
+    monkeypatch.setattr(callers, "ENOUGH_ROWS", 20)
+    assert callers.mix(revision.endpoint, now, now + HOUR).requests == 20
+
+
 def test_a_file_that_is_gone_is_no_error(revision: Revision, now: datetime) -> None:
     ask(revision, now, {"app": 3})
     (places.rows() / RowFile.objects.get().path).unlink()

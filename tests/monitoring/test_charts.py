@@ -57,6 +57,12 @@ def test_a_value_between_two_gaps_is_a_dot() -> None:
     assert (trace["mode"], trace["marker"]["size"]) == ("lines+markers", [5, 0, 5])
     [trace] = requests.latency([series(1, 1, p50_ms=[5.0, 6.0, None])], ("p50",))["figure"]["data"]
     assert (trace["mode"], "marker" in trace) == ("lines", False)
+    chart = requests.latency([one])
+    assert chart["table"]["columns"][1:] == ["v1 p50", "v1 p90", "v1 p95", "v1 p99", "v1 p99.9"]
+    drawn = [trace.get("visible", True) for trace in chart["figure"]["data"]]
+    assert drawn == [True, "legendonly", True, True, "legendonly"]
+    many = requests.latency([series(pk, pk) for pk in range(1, 4)])
+    assert (len(many["figure"]["data"]), len(many["table"]["columns"])) == (9, 16)
 
 
 def test_the_gateways_time_is_what_callers_waited_more() -> None:
@@ -210,6 +216,10 @@ def test_a_wrong_address_is_read_as_far_as_it_can_be() -> None:
         ("gt", "1000", {"value": 1000}),
         ("le", "0.5", {"value": 0.5}),
         ("in", "JFK, LGA,", {"value": ["JFK", "LGA"]}),
+        ("eq", "01001", {"value": "01001"}),
+        ("ne", "1e5", {"value": "1e5"}),
+        ("in", "007, +5", {"value": ["007", "+5"]}),
+        ("eq", "true", {"value": "true"}),
         ("between", "1, 5.5", {"value": [1, 5.5]}),
         ("is_null", "", {}),
     ],
@@ -219,6 +229,21 @@ def test_a_slice_is_written_as_a_condition(op: str, value: str, condition: Any) 
     form = SliceForm(given, columns=["in.a"])
     assert form.is_valid()
     assert form.condition == [{"column": "in.a", "op": op, **condition}]
+
+
+def test_a_slice_may_have_several_conditions() -> None:
+    given = {
+        "name": "x", "column": "in.a", "op": "eq", "value": "JFK",
+        "column2": "in.b", "op2": "between", "value2": "1,2", "column3": "", "op3": "gt",
+    }  # fmt: skip
+    form = SliceForm(given, columns=["in.a", "in.b"])
+    assert form.is_valid()
+    assert form.condition == [
+        {"column": "in.a", "op": "eq", "value": "JFK"},
+        {"column": "in.b", "op": "between", "value": [1, 2]},
+    ]
+    lacking = SliceForm(given | {"value2": ""}, columns=["in.a", "in.b"])
+    assert lacking.errors == {"value2": ["Say what it is compared with."]}
 
 
 def test_a_comparison_needs_a_value() -> None:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -363,9 +363,12 @@ def test_a_request_is_looked_for_until_it_is_found_or_the_time_is_over(
     assert len(newest) == 3
     opened: list[int] = []
     in_files = drilldown.in_files
-    monkeypatch.setattr(
-        drilldown, "in_files", lambda paths, one: opened.append(len(paths)) or in_files(paths, one)
-    )
+
+    def counted(paths: Sequence[Path], request_id: str) -> list[dict[str, Any]]:
+        opened.append(len(paths))
+        return in_files(paths, request_id)
+
+    monkeypatch.setattr(drilldown, "in_files", counted)
 
     def look(request_id: str, **more: Any) -> tuple[list[str], datetime | None, int]:
         opened.clear()

@@ -18,6 +18,8 @@ PERCENTILES = {
     "p99.9": ("p999_ms", "longdashdot"),
 }
 USUAL = ("p50", "p95", "p99")
+ON_DEMAND: Json = {"visible": "legendonly"}  # drawn when clicked
+MOST_ON_DEMAND = 2  # revisions: of more the legend would be longer than the chart is high
 SECOND = {"hovertemplate": "%{y:.3~s} /s"}
 MS = {"hovertemplate": "%{y:.3~s} ms"}
 
@@ -46,16 +48,23 @@ def errors(series: "Sequence[Series]") -> Json:
     return over_time(traces, "failed / s", _times(series), columns)
 
 
-def latency(series: "Sequence[Series]", percentiles: Sequence[str] = USUAL) -> Json:
-    """It shows how long callers waited for answers, in percentiles."""
+def latency(series: "Sequence[Series]", percentiles: Sequence[str] = ()) -> Json:
+    """It shows how long callers waited for answers, in percentiles.
+
+    Of none that are named, all stand in the table and, of few revisions, in the legend; the usual
+    ones are drawn.
+    """
     traces, columns = [], dict[str, Values]()
     for name, one in pairs(series):
-        for label in percentiles:
+        for label in percentiles or PERCENTILES:
             field, dash = PERCENTILES[label]
             values = getattr(one, field)
-            traces.append(
-                line(f"{name} {label}", one.at, values, of_revision(one), dash=dash, **MS)
-            )
+            is_drawn = bool(percentiles) or label in USUAL
+            if is_drawn or len(series) <= MOST_ON_DEMAND:
+                more = MS if is_drawn else MS | ON_DEMAND
+                traces.append(
+                    line(f"{name} {label}", one.at, values, of_revision(one), dash=dash, **more)
+                )
             columns[f"{name} {label}"] = values
     return over_time(traces, "ms", _times(series), columns)
 

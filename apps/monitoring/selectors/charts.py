@@ -34,7 +34,7 @@ class Asked:
     other: Revision | None = None  # whose rows of the same time are compared with instead
     slice: Slice | None = None
     column: str = ""
-    percentiles: tuple[str, ...] = requests.USUAL
+    percentiles: tuple[str, ...] = ()  # none: the usual ones, and the others on demand
 
     @property
     def shadow(self) -> bool:

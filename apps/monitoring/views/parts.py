@@ -20,8 +20,6 @@ from apps.monitoring.serializers import ChartRequestSerializer
 from apps.monitoring.views.page import endpoint_of
 from apps.serving.models import Endpoint
 
-TABLE_WINDOW = timedelta(minutes=15)
-TABLE_STEP_SECONDS = 60
 DAY = timedelta(days=1)
 LINE_STEP_SECONDS = 3600
 
@@ -38,7 +36,7 @@ def chart_table(request: HttpRequest, pk: int, kind: str) -> HttpResponse:
     if not given.is_valid():
         raise Http404
     try:
-        words, asked = _asked(given, endpoint, timezone.now())
+        asked = given.asked(endpoint, timezone.now())  # as the chart beside it
         chart = charts.of(endpoint, kind, asked)
     except (ValidationError, ValueError, OverflowError) as wrong:
         raise Http404 from wrong
@@ -50,7 +48,7 @@ def chart_table(request: HttpRequest, pk: int, kind: str) -> HttpResponse:
         for first, *rest in table["rows"]
     ]
     context = {
-        "words": words,
+        "words": f"{asked.since:%Y-%m-%d %H:%M} to {asked.until:%Y-%m-%d %H:%M} UTC",
         "note": chart["note"],
         "unit": table["unit"],
         "first": "Time (UTC)" if is_timed else table["columns"][0].capitalize(),
@@ -68,19 +66,6 @@ def drift(request: HttpRequest, environment: str, name: str) -> HttpResponse:
     endpoint = endpoint_of(request, environment, name, "view")
     found = _last_day(endpoint, timezone.now())
     return render(request, "monitoring/_drift.html", {"endpoint": endpoint, **found})
-
-
-def _asked(
-    given: ChartRequestSerializer, endpoint: Endpoint, now: datetime
-) -> tuple[str, charts.Asked]:
-    """What the table is of, in words and in figures. Raises: ValidationError, OverflowError."""
-    asked = given.asked(endpoint, now)
-    words = f"{asked.since:%Y-%m-%d %H:%M} to {asked.until:%Y-%m-%d %H:%M} UTC"
-    if "window" in given.validated_data:
-        return words, asked
-    until = given.validated_data.get("until") or now
-    step = TABLE_STEP_SECONDS
-    return "Last 15 minutes", charts.Asked(until - TABLE_WINDOW, until, step, step)
 
 
 def _last_day(endpoint: Endpoint, now: datetime) -> dict[str, Any]:
