@@ -147,7 +147,9 @@ def test_one_request_whole(endpoint: Endpoint, now: datetime, viewer: Client) ->
     assert viewer.get(f"{address}?at=soon").status_code == 200
     path = f"/api/v1/endpoints/{endpoint.pk}/telemetry/log"
     told = viewer.get(path, {"request_id": odd, "at": moment.isoformat()}).json()
-    assert [row["differs"] != "" for row in told["results"]] == [False, True]
+    assert told["results"][0]["differs"] == ""
+    assert {row["differs"] for row in told["results"] if row["response"]["predictions"] == [0.75]}
+    assert "" not in {row["differs"] for row in told["results"] if row["shadow"]}
     assert [(one["row"], one["label"]) for one in told["labels"]] == [(0, "late")]
     assert told["not_before"] is None
 
