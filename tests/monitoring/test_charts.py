@@ -100,6 +100,16 @@ def test_only_columns_that_lack_values_are_drawn_worst_first() -> None:
     assert chart["table"]["columns"] == ["at", "c", "b"]
 
 
+def test_columns_that_lack_nothing_are_not_a_time_without_rows() -> None:
+    """The chart said that nothing was measured, beside a table of 12,000 rows."""
+    at = [*MINUTES[:2], NOW + timedelta(minutes=2)]
+    chart = features.missing(at, {"a": [0.0, None], "b": [0.0, None]})
+    assert [trace["name"] for trace in chart["figure"]["data"]] == ["each column"]
+    assert [row[1] for row in chart["table"]["rows"]] == [0.0, None]
+    assert features.missing(at, {"a": [0.0, 0.0]})["table"]["columns"] == ["at", "a"]
+    assert features.missing(at, {"a": [None, None]})["figure"]["data"] == []
+
+
 def test_a_distribution_shows_shares_of_each_sides_own_rows() -> None:
     chart = features.distribution(["a", "b"], [30, 10], [0, 0])
     assert [trace["y"] for trace in chart["figure"]["data"]] == [[0.75, 0.25], [0.0, 0.0]]

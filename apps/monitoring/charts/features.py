@@ -68,8 +68,14 @@ def drift(
 
 
 def missing(at: Sequence[datetime], shares: Mapping[str, Values]) -> Json:
-    """It shows the share of rows without a usable value, of the columns that have any."""
+    """It shows the share of rows without a usable value, of the columns that have any.
+
+    Where none has, that is shown: it is not the same as a time without rows.
+    """
     seen = {name: values for name, values in shares.items() if any(values)}
+    whole = next(iter(shares.values()), [])
+    if not seen and any(value is not None for value in whole):
+        seen = {"each column" if len(shares) > 1 else next(iter(shares)): whole}
     order = sorted(seen, key=lambda name: -max(value or 0.0 for value in seen[name]))
     traces = [
         _stepped(name, at, seen[name], place, "%{y:.2%}")
