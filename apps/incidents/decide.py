@@ -134,6 +134,7 @@ class Named:
 KINDS = {
     "drift": "Drift",
     "missing": "Missing values",
+    "non_finite": "Values that are not finite",
     "unseen": "Unseen values",
     "wrong_type": "Values of the wrong type",
     "absent_column": "Absent columns",

@@ -16,7 +16,9 @@ UNITS = {"s": 1, "m": MINUTE, "min": MINUTE, "h": HOUR, "d": DAY}
 FRESHNESS_SECONDS = 15 * MINUTE
 
 SHARES = ("errors", "rejected")  # of requests
-COLUMN_SHARES = ("missing", "unseen", "wrong_type", "absent_column", "out_of_range")  # of rows
+COLUMN_SHARES = (  # of rows
+    "missing", "non_finite", "unseen", "wrong_type", "absent_column", "out_of_range",
+)  # fmt: skip
 COLUMNS = ("drift", *COLUMN_SHARES)
 LATENCIES = ("latency_p50", "latency_p95", "latency_p99")
 OF_ENDPOINT = ("freshness", "traffic", "labels", "capture_dropped", "saturation")

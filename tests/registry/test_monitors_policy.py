@@ -28,9 +28,9 @@ def read(text: str) -> Rule:
     ("words", "mistake"),
     [
         ("metric: vibes", ".rules.0: there is no metric 'vibes'; there are: drift, missing,"
-         " unseen, wrong_type, absent_column, out_of_range, errors, rejected, latency_p50,"
-         " latency_p95, latency_p99, freshness, traffic, labels, capture_dropped, saturation,"
-         " quality:<metric>, estimated:<metric>"),
+         " non_finite, unseen, wrong_type, absent_column, out_of_range, errors, rejected,"
+         " latency_p50, latency_p95, latency_p99, freshness, traffic, labels, capture_dropped,"
+         " saturation, quality:<metric>, estimated:<metric>"),
         ("metric: errors", ".rules.0: errors needs a limit: at_least"),
         ("metric: traffic", ".rules.0: traffic needs a limit: at_least or at_most"),
         ("metric: latency_p95",
@@ -105,8 +105,9 @@ def test_how_far_apart_windows_end(metric: str, window: str, step: int) -> None:
 
 
 def test_every_endpoint_has_the_defaults() -> None:
-    names = ["drift", "missing", "unseen", "wrong-type", "absent-column", "out-of-range",
-             "errors", "outage", "latency-p95", "freshness", "quality", "telemetry"]  # fmt: skip
+    names = ["drift", "missing", "non-finite", "unseen", "wrong-type", "absent-column",
+             "out-of-range", "errors", "outage", "latency-p95", "freshness", "quality",
+             "telemetry"]  # fmt: skip
     assert [one.name for one in DEFAULTS] == names
     for known in ({}, policy.parse(policy.DEFAULT_TEXT).model_dump(mode="json")):
         assert monitors_of(known, "staging").in_force == DEFAULTS
