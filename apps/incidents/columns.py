@@ -1,6 +1,7 @@
 """Holds columns against a rule: what monitoring tells of each in, a reading of each out. Pure."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Protocol
 
@@ -13,15 +14,19 @@ from apps.registry.monitors_policy import Rule
 
 SHARE_OF = {
     "missing": ("missing",),
+    "non_finite": ("non_finite",),
     "unseen": ("unseen",),
     "wrong_type": ("wrong",),
     "absent_column": ("absent",),
     "out_of_range": ("below", "above"),
 }
-# How far from the reference's share monitoring takes a column's as changed, whatever chance says.
-FLOOR, FLOORS = 0.02, {"wrong_type": 0.001, "absent_column": 0.001}
+OF_VALUES = ("unseen", "out_of_range")  # shares of the values, the others of all rows
+NEVER = ("wrong_type", "absent_column")  # what few rows prove where the reference never had it
+LEAST_ROWS = 500  # below which monitoring judges neither a window nor a reference
+REFERENCES = {"baseline": "the reference", "previous": "the window before"}
 SHARE_WORDS = {
     "missing": "missing",
+    "non_finite": "not finite",
     "unseen": "never seen in the reference",
     "wrong_type": "of the wrong type",
     "absent_column": "absent",
@@ -38,6 +43,8 @@ class Share(Protocol):
     def reference(self) -> float | None: ...
     @property
     def state(self) -> str: ...
+    @property
+    def smallest(self) -> float | None: ...
 
 
 class Column(Protocol):
@@ -62,6 +69,12 @@ class Column(Protocol):
     @property
     def rows(self) -> int: ...
     @property
+    def values(self) -> int: ...
+    @property
+    def reference_rows(self) -> int: ...
+    @property
+    def reference_values(self) -> int: ...
+    @property
     def importance(self) -> float | None: ...
     @property
     def rank(self) -> float | None: ...
@@ -83,14 +96,17 @@ def readings(rule: Rule, found: Sequence[Column], until: datetime) -> list[tuple
     return told
 
 
-def _distance(rule: Rule, column: Column, until: datetime) -> Reading:
+def _distance(rule: Rule, column: Column, until: datetime) -> Reading | None:
+    if column.state in ("redacted", "incomparable"):
+        return None
     if column.state == "not_enough_data" or column.js is None or column.rows < rule.enough:
-        return too_few(rule, column.rows, "rows", until)
+        return _short(rule, column, until, of_values=True)
     is_wrong = column.state in ("drifted", "critical")
     if rule.at_least is not None:
         is_wrong = is_wrong and column.js >= rule.at_least
     severity = Severity.CRITICAL if column.state == "critical" else Severity(rule.severity)
     limit = max(column.threshold, rule.at_least or 0.0)
+    smallest = None if column.smallest is None else max(column.smallest, rule.at_least or 0.0)
     return Reading(
         until,
         Verdict.WRONG if is_wrong else Verdict.RIGHT,
@@ -98,8 +114,8 @@ def _distance(rule: Rule, column: Column, until: datetime) -> Reading:
         f"row{pluralize(column.rows)}, limit {limit:.3f}",
         severity,
         column.js,
-        column.smallest,
-        "" if column.smallest is None else f"a distance of {column.smallest:.3f}",
+        smallest,
+        "" if smallest is None else f"a distance of {smallest:.3f}",
         f"Drift of {column.label}",
         {"js": column.js, "psi": column.psi, "ks": column.ks, "p": column.p, "limit": limit,
          "rows": column.rows, "column": column.name, "importance": column.importance},
@@ -108,44 +124,99 @@ def _distance(rule: Rule, column: Column, until: datetime) -> Reading:
 
 
 def _column_share(rule: Rule, column: Column, until: datetime) -> Reading | None:
-    if column.rows < rule.enough:
-        return too_few(rule, column.rows, "rows", until)
+    if column.state == "redacted":
+        return None
     parts: list[Share] = [getattr(column, name) for name in SHARE_OF[rule.metric]]
-    known = [part for part in parts if part is not None and part.window is not None]
+    # Without a window's share and judged all the same: a column that has no such signal.
+    known = [part for part in parts if part.window is not None or part.state == "not_enough_data"]
     if not known:
         return None
+    is_of_values = rule.metric in OF_VALUES
+    of = column.values if is_of_values else column.rows
+    is_few = any(part.window is None for part in known) or column.rows < rule.enough
+    if rule.at_least is not None:
+        is_few = is_few or of < rule.enough
+    elif any(part.state == "not_enough_data" for part in known):
+        is_few = True  # neither right nor wrong, however many rows the window has
+    if is_few:
+        return _short(rule, column, until, of_values=is_of_values)
     value = sum(part.window or 0.0 for part in known)
     usual = sum(part.reference or 0.0 for part in known)
     limit = usual if rule.at_least is None else rule.at_least
+    is_critical = any(part.state == "critical" for part in known)
+    smallest: float | None
     if rule.at_least is not None:
-        is_wrong = wilson(round(value * column.rows), column.rows)[0] > rule.at_least
+        is_wrong = wilson(round(value * of), of)[0] > rule.at_least
+        smallest = smallest_share(of, rule.at_least)
     else:
         is_wrong = any(part.state in ("drifted", "critical") for part in known)
-    is_critical = any(part.state == "critical" for part in known)
-    smallest = smallest_share(column.rows, limit)
-    if rule.at_least is None:
-        smallest = max(smallest, usual + FLOORS.get(rule.metric, FLOOR))
+        smallest = _smallest(known, usual)
     words = SHARE_WORDS[rule.metric]
+    has_reference = any(part.reference is not None for part in known)
+    before = f", {format_percent(usual)} in {REFERENCES[rule.against]}" if has_reference else ""
+    weight = 1.0 if column.importance is None else column.importance
     return Reading(
         until,
         Verdict.WRONG if is_wrong else Verdict.RIGHT,
         f"{column.label}: {format_percent(value)} {words} over {column.rows:,} "
-        f"row{pluralize(column.rows)}, {format_percent(usual)} in the reference",
+        f"row{pluralize(column.rows)}{before}",
         Severity.CRITICAL if is_critical else Severity(rule.severity),
         value,
         smallest,
-        f"{format_percent(smallest)} {words}",
+        "" if smallest is None else f"{format_percent(smallest)} {words}",
         f"{column.label} {format_percent(value)} {words}",
         {"rows": column.rows, "reference": usual, "limit": limit, "column": column.name},
-        value * (column.importance or 1.0),
+        value * weight,
+    )
+
+
+def _smallest(parts: Sequence[Share], usual: float) -> float | None:
+    """The share that is found wherever it lies: below the range, and above it as well."""
+    found = [
+        part.smallest + usual - (part.reference or 0.0)
+        for part in parts
+        if part.smallest is not None
+    ]
+    return max(found) if len(found) == len(parts) else None
+
+
+def _short(rule: Rule, column: Column, until: datetime, *, of_values: bool) -> Reading:
+    """It says what is too few to judge by: the window's rows or values, or the reference's."""
+    own_limit = rule.metric != "drift" and rule.at_least is not None
+    needs = max(rule.enough, 0 if own_limit or rule.metric in NEVER else LEAST_ROWS)
+    if column.rows < needs:
+        return too_few(rule, column.rows, "rows", until, needs=needs)
+    against = REFERENCES[rule.against]
+    before = column.reference_rows
+    if before < LEAST_ROWS and not own_limit:
+        return unknown(
+            f"Nothing to compare with: {against} has {before:,} row{pluralize(before)},"
+            f" {LEAST_ROWS} needed",
+            until,
+        )
+    if of_values and column.values < needs:
+        return unknown(
+            f"Not enough data: {column.label} has {column.values:,} value"
+            f"{pluralize(column.values)} in {column.rows:,} rows, it needs {needs:,}",
+            until,
+        )
+    return unknown(
+        f"Nothing to compare with: {column.label} has {column.reference_values:,} value"
+        f"{pluralize(column.reference_values)} in {against}, {LEAST_ROWS} needed",
+        until,
     )
 
 
 def whole(readings: Sequence[tuple[str, Reading]], until: datetime, *, none: str) -> Reading:
-    """It sums the columns up, for the monitor's own line: it fires nothing itself."""
+    """It sums the columns up, for the monitor's own line: it fires nothing itself.
+
+    Without any column it could be read, and no column of it can be wrong: `evidence` says so.
+    """
     known = [(name, one) for name, one in readings if one.verdict is not Verdict.UNKNOWN]
+    if not readings:
+        return replace(unknown(none, until), evidence={"columns": 0})
     if not known:
-        return readings[0][1] if readings else unknown(none, until)
+        return readings[0][1]
     wrong = [name for name, one in known if one.verdict is Verdict.WRONG]
     worst = max(known, key=lambda pair: pair[1].value or 0.0)[1]
     blind = max(known, key=lambda pair: pair[1].smallest or 0.0)[1]

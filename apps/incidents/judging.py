@@ -67,13 +67,15 @@ def smallest_share(total: int, limit: float) -> float:
     return low / total if total else 1.0
 
 
-def too_few(rule: Rule, count: int, what: str, until: datetime) -> Reading:
+def too_few(
+    rule: Rule, count: int, what: str, until: datetime, *, needs: int | None = None
+) -> Reading:
     noun = what.removesuffix("s") if count == 1 else what
     return Reading(
         until,
         Verdict.UNKNOWN,
         f"Not enough data: {count:,} {noun} in {format_duration(rule.window)}, "
-        f"it needs {rule.enough:,}",
+        f"it needs {needs or rule.enough:,}",
     )
 
 

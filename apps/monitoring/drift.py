@@ -7,9 +7,9 @@ not the same as quiet. Missing, wrong, unseen and the like are signals of their 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
-from math import sqrt
+from math import ceil, sqrt
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,7 @@ OF_VALUES = ("below", "above", "unseen")  # shares of the values, the others of 
 LEAST_SHARE = 0.02  # of rows more or fewer than in the reference
 LEAST_NEVER = 0.001  # of rows with what the reference never had
 CRITICAL_SHARE = 0.2
+TRIED = 64  # numbers at once, to find the smallest that is loud
 
 Floats = npt.NDArray[np.float64]
 
@@ -49,12 +50,67 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True)
+class Trial:
+    """How many of the window's rows, or values, are held against the reference's."""
+
+    signal: str
+    window: float  # of so many
+    many: float  # of the reference
+    reference: float  # of so many
+    floor: float
+    alpha: float
+    is_fitted: bool
+    doubt: float
+
+    def smallest(self) -> float | None:
+        """It gives the share from which on the window would have been judged loud; None: none.
+
+        By the test itself, on more rows than in the reference: many numbers at once, then those
+        between the last that was quiet and the first that was not.
+        """
+        first = ceil(self.window * self.many / self.reference) if self.reference else 0
+        last = int(self.window)
+        while first <= last:
+            tried = np.unique(np.linspace(first, last, TRIED).astype(np.int64))
+            found = np.flatnonzero(self._are_loud(tried.astype(np.float64)))
+            if not found.size:
+                return None
+            place = int(found[0])
+            if not place or tried[place] - tried[place - 1] == 1:
+                return float(tried[place] / self.window)
+            first, last = int(tried[place - 1]) + 1, int(tried[place])
+        return None
+
+    def _are_loud(self, many: Floats) -> npt.NDArray[np.bool_]:
+        alike = np.ones_like(many)
+        is_enough, is_loud = _verdicts(
+            self.signal,
+            many,
+            self.window * alike,
+            self.many * alike,
+            self.reference * alike,
+            self.floor * alike,
+            self.alpha,
+            is_fitted=self.is_fitted,
+            doubt=self.doubt * alike,
+        )
+        found: npt.NDArray[np.bool_] = is_enough & is_loud
+        return found
+
+
+@dataclass(frozen=True)
 class Share:
     """A share of rows, in the window and in the reference; None where it cannot be told."""
 
     window: float | None
     reference: float | None
     state: State
+    trial: Trial | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def smallest(self) -> float | None:
+        """The smallest share that would have been loud; None where none would. Told when asked."""
+        return None if self.trial is None else self.trial.smallest()
 
 
 @dataclass(frozen=True)
@@ -215,24 +271,18 @@ def _shares(
         usual = [natural.get(column.name, {}).get(name, 0.0) for column in layout.columns]
         floors = np.maximum(LEAST_SHARE, NATURAL_TIMES * np.array(usual))
         (x, m), (y, n) = now[name], before[name]
-        found[name] = [
-            Share(window, usually, state)
-            for window, usually, state in zip(
-                _told(x, m),
-                _told(y, n),
-                _share_states(
-                    name,
-                    x,
-                    m,
-                    y,
-                    n,
-                    floors,
-                    alpha,
-                    is_fitted=is_fitted,
-                    doubt=doubt if name == "unseen" else np.ones_like(doubt),
-                ),
-                strict=True,
+        counted_twice = doubt if name == "unseen" else np.ones_like(doubt)
+        states = _share_states(
+            name, x, m, y, n, floors, alpha, is_fitted=is_fitted, doubt=counted_twice
+        )
+        trials = [
+            None if np.isnan(many) else Trial(name, of, y, n, floor, alpha, is_fitted, twice)
+            for many, of, y, n, floor, twice in zip(
+                *(each.tolist() for each in (x, m, y, n, floors, counted_twice)), strict=True
             )
+        ]
+        found[name] = [
+            Share(*each) for each in zip(_told(x, m), _told(y, n), states, trials, strict=True)
         ]
     return found
 
@@ -278,7 +328,30 @@ def _share_states(
     doubt: Floats,
 ) -> list[State]:
     """It judges x of m rows against y of n, whose variance counts `doubt` times."""
-    gap = np.round(x / np.maximum(m, 1) - y / np.maximum(n, 1), 12)  # 0.03 - 0.01 is below 0.02
+    is_enough, is_loud = _verdicts(
+        name, x, m, y, n, floors, alpha, is_fitted=is_fitted, doubt=doubt
+    )
+    is_known = ~np.isnan(x)
+    is_critical = np.abs(_gap(x, m, y, n)) >= CRITICAL_SHARE
+    return [
+        _share_state(*each) for each in zip(is_known, is_enough, is_loud, is_critical, strict=True)
+    ]
+
+
+def _verdicts(
+    name: str,
+    x: Floats,
+    m: Floats,
+    y: Floats,
+    n: Floats,
+    floors: Floats,
+    alpha: float,
+    *,
+    is_fitted: bool,
+    doubt: Floats,
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """It tells whether there are enough to judge, and whether the share is loud."""
+    gap = _gap(x, m, y, n)
     is_enough = np.minimum(m, n) >= LEAST_ROWS
     is_loud = (np.abs(gap) >= floors) & (chance(x, m, y / doubt, n / doubt) < alpha)
     if name in NEVER:
@@ -287,11 +360,12 @@ def _share_states(
             never = y == 0
             is_loud = np.where(never, at_least(x, m, alpha) > LEAST_NEVER, is_loud)
             is_enough = np.where(never, m > 0, is_enough)
-    is_known = ~np.isnan(x)
-    is_critical = np.abs(gap) >= CRITICAL_SHARE
-    return [
-        _share_state(*each) for each in zip(is_known, is_enough, is_loud, is_critical, strict=True)
-    ]
+    return is_enough, is_loud
+
+
+def _gap(x: Floats, m: Floats, y: Floats, n: Floats) -> Floats:
+    found: Floats = np.round(x / np.maximum(m, 1) - y / np.maximum(n, 1), 12)
+    return found  # rounded: 0.03 - 0.01 is below 0.02
 
 
 def _share_state(

@@ -75,6 +75,19 @@ def test_too_few_rows_say_so(built: Stage, baseline: Baseline) -> None:
     assert words == {"drift": few, "missing": few, "unseen": few}
 
 
+def test_a_reference_of_few_rows_is_no_proof_that_all_is_right(built: Stage, now: datetime) -> None:
+    """Two rows of five were missing, and the monitor told that all columns were right."""
+    few = freeze(built.stable.build, flights(1, 300), now)
+    tally(built.stable, few, built.now, flights(2, 5_000, missing=0.4))
+    assert built.minute(requests=0) == []
+    words = "Nothing to compare with: the reference has 300 rows, 500 needed"
+    seen = {
+        watch.rule: (watch.reading["words"], watch.state, watch.last_enough_at)
+        for watch in Watch.objects.all()
+    }
+    assert seen == dict.fromkeys(("drift", "missing", "unseen"), (words, "waiting", None))
+
+
 def test_without_a_baseline_it_says_so(built: Stage) -> None:
     assert built.minute(requests=0) == []
     words = {watch.rule: watch.reading["words"] for watch in Watch.objects.all()}

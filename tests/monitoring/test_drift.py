@@ -259,6 +259,49 @@ def test_the_smallest_that_could_have_been_found() -> None:
     assert smallest(few, 0.08, 30, 50) is None
 
 
+@pytest.mark.parametrize("is_fitted", [True, False])
+@pytest.mark.parametrize(
+    ("reference", "signal", "rows", "usual"),
+    [
+        (counts(NUMBERS, [20_000, 0]), "missing", 1_000, {}),
+        (counts(NUMBERS, [18_000, 0], missing=2_000), "missing", 1_000, {}),
+        (counts(NUMBERS, [18_000, 0], missing=2_000), "missing", 1_000_000, {"missing": 0.05}),
+        (counts(NUMBERS, [500, 0], missing=100), "missing", 500, {}),
+        (counts(NUMBERS, [500, 0], missing=100), "non_finite", 500, {}),
+        (counts(NUMBERS, [20_000, 0]), "wrong", 1_000, {}),
+        (counts(NUMBERS, [20_000, 0], wrong=20), "wrong", 1_000, {}),
+        (counts(NUMBERS, [20_000, 0], absent=10_000), "absent", 700, {}),
+    ],
+)
+def test_the_smallest_share_is_the_first_that_the_test_calls_loud(
+    reference: Counts, signal: str, rows: int, usual: dict[str, float], is_fitted: bool
+) -> None:
+    def judged(many: int) -> drift.Share:
+        window = counts(NUMBERS, [rows - many, 0], **{signal: many})
+        found = one(NUMBERS, reference, window, usual, is_fitted=is_fitted)
+        share: drift.Share = getattr(found, signal)
+        return share
+
+    least = judged(0).smallest
+    assert least is not None
+    many = round(least * rows)
+    assert least == many / rows
+    assert judged(many).state.is_loud
+    assert not judged(many - 1).state.is_loud
+    assert judged(many).smallest == least  # whatever the window held
+
+
+def test_of_what_cannot_be_judged_no_share_is_small_enough() -> None:
+    few = one(NUMBERS, counts(NUMBERS, [300, 0]), counts(NUMBERS, [5_000, 0]), {})
+    assert few.missing.smallest is None
+    assert few.wrong.smallest is not None  # by itself, whatever the reference's size
+    always = counts(NUMBERS, [0, 0], missing=20_000)
+    assert one(NUMBERS, always, counts(NUMBERS, [5_000, 0]), {}).missing.smallest is None
+    bins = [0] * (MANY.bins - 1)
+    many = one(MANY, counts(MANY, [9_000, *bins]), counts(MANY, [900, *bins]), {})
+    assert many.unseen.smallest is None
+
+
 def test_no_columns_are_no_verdicts() -> None:
     empty = np.zeros(0, dtype=np.int64)
     assert judge(Layout(()), empty, empty, {}, {}) == []
