@@ -43,7 +43,12 @@ def decide(standing: Standing, reading: Reading, need: Need, *, is_muted: bool =
     if _is_over(history, need):
         action = Action.CLEAR if state is WatchState.FIRING else Action.KEEP
         return Decision(action, Standing(WatchState.QUIET, None, history))
-    is_worse = standing.severity is Severity.WARNING and _is_critical(history, need)
+    # Without the last condition it would tell of a milder window, when a mute ends, as critical.
+    is_worse = (
+        standing.severity is Severity.WARNING
+        and _is_critical(history, need)
+        and history[-1].is_critical
+    )
     if state is WatchState.FIRING and is_worse and not is_muted:
         return Decision(Action.ESCALATE, Standing(state, Severity.CRITICAL, history))
     return Decision(Action.KEEP, now)

@@ -100,6 +100,19 @@ def test_a_muted_watch_that_fires_does_not_escalate_but_may_end() -> None:
     assert decide(standing, right, Need(), is_muted=True).action is Action.CLEAR
 
 
+def test_when_a_mute_ends_a_milder_window_is_not_told_as_critical() -> None:
+    """The mail of it was never sent: the alert took the milder window's severity."""
+    standing = walk("WW", TWO_OF_THREE)[1]
+    for number, severity in ((2, Severity.CRITICAL), (3, Severity.CRITICAL)):
+        worse = Reading(minute(number), Verdict.WRONG, "", severity)
+        standing = decide(standing, worse, TWO_OF_THREE, is_muted=True).standing
+    milder = decide(standing, Reading(minute(4), Verdict.WRONG, ""), TWO_OF_THREE)
+    assert (milder.action, milder.standing.severity) == (Action.KEEP, Severity.WARNING)
+    again = Reading(minute(4), Verdict.WRONG, "", Severity.CRITICAL)
+    worse_still = decide(standing, again, TWO_OF_THREE)
+    assert worse_still.action is Action.ESCALATE
+
+
 def test_what_a_person_held_must_be_right_before_it_fires_again() -> None:
     standing = Standing(WatchState.HELD, None, (Past(minute(0), True), Past(minute(1), True)))
     still = decide(standing, Reading(minute(2), Verdict.WRONG, ""), TWO_OF_THREE)

@@ -53,6 +53,8 @@ class Watching(RuleBasedStateMachine):
         reading = Reading(until, verdict, "", severity)
         decision = decide(before, reading, self.need, is_muted=is_muted)
         self.standing = decision.standing
+        if decision.action is Action.ESCALATE:
+            assert severity is Severity.CRITICAL
         is_news = verdict is not Verdict.UNKNOWN and (not before.history or minutes > 0)
         if is_news:
             self.at = until
