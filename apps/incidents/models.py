@@ -3,7 +3,8 @@ from typing import Any, ClassVar
 
 from django.conf import settings
 from django.db import models
-from django.db.models import Q
+from django.db.models import Q, Value
+from django.db.models.functions import Coalesce
 from django.urls import reverse
 
 from apps.incidents.lifecycle import Past, Severity, Standing, State, WatchState
@@ -21,6 +22,7 @@ class Round(models.Model):
     lease_until = models.DateTimeField(default=LONG_AGO)
     read_at = models.DateTimeField(null=True)
     error = models.TextField(blank=True)  # why the last round could not be made
+    broken_since = models.DateTimeField(null=True)  # the first of those that could not be made
 
     def __str__(self) -> str:
         return f"monitors of {self.endpoint_id}"
@@ -37,7 +39,8 @@ class Round(models.Model):
     def finish(self, now: datetime, *, due_at: datetime, error: str = "") -> None:
         """Give the lease back, unless it ran out and is another worker's by now."""
         mine = type(self).objects.filter(pk=self.pk, lease_until=self.lease_until)
-        mine.update(lease_until=now, due_at=due_at, read_at=now, error=error)
+        since = Coalesce("broken_since", Value(now)) if error else None
+        mine.update(lease_until=now, due_at=due_at, read_at=now, error=error, broken_since=since)
 
 
 class Incident(models.Model):

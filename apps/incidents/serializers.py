@@ -106,6 +106,14 @@ class MonitorSerializer(serializers.Serializer[Any]):
     evaluated_at = serializers.DateTimeField(
         source="watch.evaluated_at", allow_null=True, default=None
     )
+    error = serializers.CharField(
+        source="broken.error",
+        default="",
+        help_text='why no monitor of this endpoint can be read; "" where they can',
+    )
+    error_since = serializers.DateTimeField(
+        source="broken.broken_since", allow_null=True, default=None
+    )
 
     def get_value(self, monitor: Any) -> float | None:
         return None if monitor.watch is None else monitor.watch.reading.get("value")

@@ -101,6 +101,7 @@ def endpoint(request: HttpRequest, environment: str, name: str) -> HttpResponse:
         "open": rows.filter(state__in=selectors.UNRESOLVED),
         "resolved": rows.filter(state=State.RESOLVED)[:RESOLVED_ON_TAB],
         "monitors": shown.monitors(found, now),
+        "broken": shown.broken_round(found),
         "may_handle": may(request.user, "incident.handle", found),
         "mutes": MUTES,
     }

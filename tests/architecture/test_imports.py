@@ -7,8 +7,8 @@ PUBLIC = {
     "models", "services", "selectors", "lifecycle", "policy", "serving_policy", "monitors_policy",
     "predictions",  # builds: what a build's model answers
     "sampling",  # registry: evenly spread rows of a data set
-    # baselines: pure, what its tables' JSON and bytes mean, and how counts are packed
-    "layout", "distances", "meaning", "packing",
+    # baselines: pure, what its tables' JSON and bytes mean, how counts are packed, names kept short
+    "layout", "distances", "meaning", "packing", "texts",
     # monitoring: the columns of the files that it writes and where they lie, pure forms of its own
     "rows", "places", "conditions", "pictures", "histogram", "windows",
 }  # fmt: skip

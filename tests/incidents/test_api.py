@@ -126,7 +126,7 @@ def test_the_blind_spot_meter(built: Stage, cast: Cast) -> None:
         "words": "Not enough data: 40 requests in 1 min, it needs 100", "value": None,
         "is_blind": True, "is_muted": False, "last_enough_at": "2030-01-07T12:01:00Z",
         "smallest": 0.03, "smallest_words": "3 % errors",
-        "evaluated_at": "2030-01-07T12:02:30Z",
+        "evaluated_at": "2030-01-07T12:02:30Z", "error": "", "error_since": None,
     }  # fmt: skip
 
 

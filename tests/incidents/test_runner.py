@@ -3,10 +3,12 @@
 from datetime import datetime, timedelta
 
 import pytest
+from django.test import Client
 
 from apps.audit.models import Event
 from apps.incidents import runner
 from apps.incidents.models import Alert, Incident, Round, Watch
+from apps.incidents.selectors import shown
 from apps.incidents.services import handling
 from apps.notifications.models import Delivery
 from apps.serving.models import Revision
@@ -14,7 +16,7 @@ from tests.factories.builds import BuildFactory
 from tests.factories.registry import VersionFactory
 from tests.factories.serving import RevisionFactory
 from tests.incidents.stage import ERRORS, Stage, stage
-from tests.people import Cast
+from tests.people import Cast, bearer
 
 
 @pytest.fixture
@@ -239,13 +241,37 @@ def test_one_endpoint_that_cannot_be_read_holds_up_no_other(
     with monkeypatch.context() as patched:
         patched.setattr(runner, "read", broken)
         built.minute(errors=20)
+        since = built.now + timedelta(seconds=30)
+        built.minute(errors=20)
+        built.minute(errors=20)
     row = Round.objects.get()
-    assert row.error == "RuntimeError: no"
+    assert (row.error, row.broken_since) == ("RuntimeError: no", since)
     assert row.due_at == built.now + timedelta(seconds=90)
+    address = f"/endpoints/production/{built.endpoint.name}/incidents"
+    client = Client()
+    client.force_login(cast.viewer)
+    page = client.get(address).content.decode()
+    assert "The monitors cannot be read since" in page
+    assert "RuntimeError: no" in page
+    here = f"/api/v1/endpoints/{built.endpoint.pk}/monitors"
+    (monitor,) = Client().get(here, headers=bearer(cast.viewer)).json()
+    assert (monitor["error"], monitor["error_since"]) == (
+        "RuntimeError: no",
+        since.isoformat().replace("+00:00", "Z"),
+    )
     built.minute()
     built.minute()
     row.refresh_from_db()
-    assert row.error == ""
+    assert (row.error, row.broken_since) == ("", None)
+    assert "cannot be read since" not in client.get(address).content.decode()
+
+
+def test_a_monitor_that_can_be_read_no_more_says_so_on_its_page(built: Stage) -> None:
+    built.minute()
+    built.watch({"name": "errors", "metric": "quality:f1", "drop": 0.1, "slice": "nowhere"})
+    built.minute()
+    lines = shown.monitors(built.endpoint, built.now)
+    assert any(line.words.startswith("It could not be read: LookupError") for line in lines)
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,12 @@
 """Monitors and stories as pages and the API show them."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from apps.audit import selectors as audit
 from apps.incidents.lifecycle import WatchState
-from apps.incidents.models import Incident, Watch
+from apps.incidents.models import Incident, Round, Watch
 from apps.incidents.selectors import readings
 from apps.registry.monitors_policy import Rule
 from apps.serving.models import Endpoint
@@ -20,6 +20,7 @@ class Monitor:
     watch: Watch | None  # None: it was not read yet
     firing: tuple[Watch, ...]  # its columns or revisions that fire
     is_muted: bool
+    broken: Round | None = None  # the endpoint's rounds that cannot be made: all of this is old
 
     @property
     def state(self) -> str:
@@ -56,21 +57,36 @@ def monitors(endpoint: Endpoint, now: datetime) -> list[Monitor]:
     """Each monitor of an endpoint, one line for each revision that it tells apart."""
     rules = readings.monitors(endpoint).in_force
     serving = {one.pk for one in readings.serving_revisions(endpoint)}
-    found = Watch.objects.filter(endpoint=endpoint).select_related("served__version")
+    found = list(Watch.objects.filter(endpoint=endpoint).select_related("served__version"))
+    # What was muted is the monitor, with all columns and revisions that come meanwhile.
+    muted = {watch.rule for watch in found if not watch.subject and watch.is_muted(now)}
+    muted |= {rule.name for rule in rules if rule.mute}
     by_rule: dict[str, list[Watch]] = {}
     for watch in found:
         if watch.served_id is None or watch.served_id in serving:
             by_rule.setdefault(watch.rule, []).append(watch)
-    return [monitor for rule in rules for monitor in _lines(rule, by_rule.get(rule.name, []), now)]
+    broken = broken_round(endpoint)
+    return [
+        monitor
+        for rule in rules
+        for monitor in _lines(rule, by_rule.get(rule.name, []), muted, broken)
+    ]
 
 
-def _lines(rule: Rule, watches: list[Watch], now: datetime) -> list[Monitor]:
+def broken_round(endpoint: Endpoint) -> Round | None:
+    """The endpoint's round, where the last one could not be made."""
+    return Round.objects.filter(endpoint=endpoint).exclude(error="").first()
+
+
+def _lines(
+    rule: Rule, watches: list[Watch], muted: Collection[str], broken: Round | None
+) -> list[Monitor]:
     whole = [watch for watch in watches if not watch.subject and watch.reading]
-    newest = {watch.evaluated_at for watch in whole}
-    # A line from a time when it could not be read is no line of its own.
-    known = [one for one in whole if one.served_id is not None or len(whole) == 1] or whole[:1]
-    if not known or not newest:
-        return [Monitor(rule, None, (), rule.mute)]
+    last = max((one.evaluated_at for one in whole if one.evaluated_at), default=None)
+    # That it could not be read, of no revision, is a line of its own as long as it is so.
+    known = [one for one in whole if one.served_id is not None or one.evaluated_at == last]
+    if not known:
+        return [Monitor(rule, None, (), rule.name in muted, broken)]
     return [
         Monitor(
             rule,
@@ -80,7 +96,8 @@ def _lines(rule: Rule, watches: list[Watch], now: datetime) -> list[Monitor]:
                 for one in watches
                 if one.served_id == watch.served_id and one.state == WatchState.FIRING
             ),
-            rule.mute or any(one.is_muted(now) for one in watches),
+            rule.name in muted,
+            broken,
         )
         for watch in known
     ]

@@ -1,13 +1,16 @@
 """Takes readings in: what fires, joins or ends, with all that follows, in one transaction."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.db import transaction
 from django.db.models import Max
 
 from apps.audit.services import record
+from apps.baselines.meaning import INPUT
+from apps.baselines.texts import named
 from apps.core import live
 from apps.incidents import judging, mails
 from apps.incidents.decide import Cause, Named, belongs, decide, title
@@ -30,8 +33,8 @@ FIELDS = (
 class Change:
     """What happened to an endpoint's alerts in one round."""
 
-    fired: list[tuple[Watch, Reading]] = field(default_factory=list)
-    worse: list[tuple[Watch, Reading]] = field(default_factory=list)
+    fired: list[tuple[Watch, Found]] = field(default_factory=list)
+    worse: list[tuple[Watch, Found]] = field(default_factory=list)
     ended: list[tuple[Watch, str]] = field(default_factory=list)  # with why
 
     @property
@@ -50,27 +53,32 @@ def settle(
 ) -> list[Incident]:
     """It takes an endpoint's readings in and gives the incidents that changed.
 
-    `rules` and `revisions`: those that are watched now; what fires for any other one ends.
+    `rules` and `revisions`: those that are watched now; what fires for any other one ends, and for
+    a column that a rule that could be read looks at no longer.
     """
     # Two rounds of one endpoint, should a lease run out, must not open two incidents of one cause,
     # nor may what a person decides meanwhile be written over: verbs hold the same row.
     Round.objects.select_for_update().filter(endpoint=endpoint).first()
     kept = {_key(watch): watch for watch in Watch.objects.filter(endpoint=endpoint)}
     touched: dict[Key, Watch] = {}
-    change = Change()
-    for one in found:
-        key = (one.rule.name, one.served.pk if one.served else None, one.subject)
+    change, read = Change(), list(found)
+    for one in read:
+        key = _key_of(one)
         watch = kept.get(key)
         if watch is None and one.subject and one.reading.verdict is not Verdict.WRONG:
             continue  # a column that was never wrong is told by its monitor's own line
         if watch is None:
             watch = Watch(
-                endpoint=endpoint, rule=one.rule.name, served=one.served, subject=one.subject
+                endpoint=endpoint,
+                rule=one.rule.name,
+                served=one.served,
+                subject=key[2],
+                muted_until=_muted_until(kept.values(), key),
             )
             kept[key] = watch
         _take(watch, one, change, now)
         touched[key] = watch
-    _end_unwatched(kept.values(), rules, revisions, change, touched)
+    _end_unwatched(kept.values(), Seen.of(rules, revisions, read), change, touched)
     _save(touched.values())
     changed = [] if change.is_nothing else _follow(endpoint, change, now)
     if touched:
@@ -80,6 +88,25 @@ def settle(
 
 def _key(watch: Watch) -> Key:
     return watch.rule, watch.served_id, watch.subject
+
+
+def _key_of(one: Found) -> Key:
+    """A column's name may be longer than a row holds."""
+    return one.rule.name, one.served.pk if one.served else None, named(one.subject)
+
+
+def _muted_until(known: Iterable[Watch], key: Key) -> datetime | None:
+    """Until when the monitor is muted, or this column of it, for any of its revisions.
+
+    Else a column that was never wrong before, and a revision that is new, would fire.
+    """
+    rule, _, subject = key
+    mutes = [
+        watch.muted_until
+        for watch in known
+        if watch.rule == rule and watch.subject in ("", subject) and watch.muted_until is not None
+    ]
+    return max(mutes, default=None)
 
 
 def _take(watch: Watch, one: Found, change: Change, now: datetime) -> None:
@@ -101,9 +128,9 @@ def _take(watch: Watch, one: Found, change: Change, now: datetime) -> None:
     )
     watch.take(decision.standing)
     if decision.action is Action.FIRE:
-        change.fired.append((watch, reading))
+        change.fired.append((watch, one))
     elif decision.action is Action.ESCALATE:
-        change.worse.append((watch, reading))
+        change.worse.append((watch, one))
     elif decision.action is Action.CLEAR:
         change.ended.append((watch, reading.words))
 
@@ -113,23 +140,66 @@ def need_of(rule: Rule) -> Need:
     return Need(times, of, timedelta(seconds=MEMORY * of * rule.step_seconds))
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What a round looked at."""
+
+    rules: Mapping[str, Rule]
+    serving: Collection[int]
+    found: Mapping[str, Sequence[Found]]  # by the name of the rule; only of those that were due
+    keys: Collection[Key]
+
+    @classmethod
+    def of(
+        cls, rules: Sequence[Rule], revisions: Sequence[Revision], read: Sequence[Found]
+    ) -> "Seen":
+        found: dict[str, list[Found]] = {}
+        for one in read:
+            found.setdefault(one.rule.name, []).append(one)
+        return cls(
+            {rule.name: rule for rule in rules},
+            {one.pk for one in revisions},
+            found,
+            {_key_of(one) for one in read},
+        )
+
+    def why_not(self, watch: Watch) -> str:
+        """It says why nobody watches what this watch told of; "" where somebody does, or where
+        nothing could be told."""
+        rule = self.rules.get(watch.rule)
+        if rule is None:
+            return "The policy no longer has this monitor"
+        if watch.served_id is not None and watch.served_id not in self.serving:
+            return "This revision no longer gets traffic"
+        wanted = {named(text) for name in rule.columns for text in (name, name.removeprefix(INPUT))}
+        if watch.subject and wanted and watch.subject not in wanted:
+            return "The policy no longer has this monitor look at this column"
+        found = self.found.get(watch.rule, ())
+        mine = [one for one in found if not one.subject and _key_of(one)[1] == watch.served_id]
+        if _key(watch) in self.keys or not any(map(_is_judged, mine or found)):
+            return ""
+        if watch.subject:
+            return (
+                "This column is no longer looked at: the policy hides it, or what it would be"
+                " compared with does not have it"
+            )
+        return "This monitor no longer looks at this revision"
+
+
+def _is_judged(one: Found) -> bool:
+    """It could be read; that there is no column at all to look at is a verdict as well."""
+    is_known = one.reading.verdict is not Verdict.UNKNOWN
+    return is_known or one.reading.evidence.get("columns") == 0
+
+
 def _end_unwatched(
-    watches: Iterable[Watch],
-    rules: Sequence[Rule],
-    revisions: Sequence[Revision],
-    change: Change,
-    touched: dict[Key, Watch],
+    watches: Iterable[Watch], seen: Seen, change: Change, touched: dict[Key, Watch]
 ) -> None:
-    """What fires for a rule or a revision that nobody watches any more ends."""
-    names, serving = {rule.name for rule in rules}, {one.pk for one in revisions}
+    """What fires for something that nobody watches any more ends."""
     for watch in watches:
         if watch.state not in (WatchState.FIRING, WatchState.HELD):
             continue
-        why = ""
-        if watch.rule not in names:
-            why = "The policy no longer has this monitor"
-        elif watch.served_id is not None and watch.served_id not in serving:
-            why = "This revision no longer gets traffic"
+        why = seen.why_not(watch)
         if not why:
             continue
         if watch.state == WatchState.FIRING:
@@ -152,11 +222,11 @@ def _follow(endpoint: Endpoint, change: Change, now: datetime) -> list[Incident]
         alert.closed_at, alert.ended = now, why[alert.watch_id]
     Alert.objects.bulk_update(closed, ["closed_at", "ended"])
     touched = {alert.incident_id for alert in closed}
-    for watch, reading in change.worse:
+    for watch, one in change.worse:
         found = Alert.objects.filter(watch=watch, closed_at=None)
         touched |= set(found.values_list("incident_id", flat=True))
-        found.update(severity=reading.severity, headline=reading.headline[:200],
-                     words=reading.words, evidence=dict(reading.evidence))  # fmt: skip
+        found.update(severity=watch.severity, headline=one.reading.headline[:200],
+                     words=one.reading.words, evidence=_evidence(one))  # fmt: skip
     opened = _open(endpoint, change.fired, now)
     rows = selectors.with_relations(Incident.objects.filter(pk__in=touched | opened.keys()))
     changed = list(rows.order_by("pk"))
@@ -166,11 +236,26 @@ def _follow(endpoint: Endpoint, change: Change, now: datetime) -> list[Incident]
     return changed
 
 
-def _open(endpoint: Endpoint, fired: list[tuple[Watch, Reading]], now: datetime) -> dict[int, bool]:
+def _evidence(one: Found) -> dict[str, Any]:
+    """The figures, and of which rows they are: the rule may be another by the time that somebody
+    looks."""
+    rule = one.rule
+    return {
+        **one.reading.evidence,
+        "until": one.reading.until.isoformat(),
+        "window_seconds": rule.window,
+        "enough": rule.enough,
+        "against": rule.against,
+        "slice": rule.slice,
+    }
+
+
+def _open(endpoint: Endpoint, fired: list[tuple[Watch, Found]], now: datetime) -> dict[int, bool]:
     """It writes the alerts; by incident, whether it is a new one."""
     opened: dict[int, bool] = {}
     causes = selectors.open_causes(endpoint.pk)
-    for watch, reading in fired:
+    for watch, one in fired:
+        reading = one.reading
         columns = frozenset({watch.subject} - {""})
         pk = belongs(Cause(watch.served_id, (now,), columns), causes)
         if pk is None:
@@ -186,7 +271,7 @@ def _open(endpoint: Endpoint, fired: list[tuple[Watch, Reading]], now: datetime)
             headline=reading.headline[:200],
             words=reading.words,
             rank=reading.rank,
-            evidence=dict(reading.evidence),
+            evidence=_evidence(one),
         )
     return opened
 

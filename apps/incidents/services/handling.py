@@ -70,6 +70,8 @@ def mute_watch(*, watch: Watch, until: datetime | None, actor: User, now: dateti
     """It stops a monitor from firing until a moment; it goes on reading. Raises: IncidentRefused
     (until_wrong)."""
     _check_until(until, now)
+    # A round that settles meanwhile would make watches that know nothing of it.
+    Round.objects.select_for_update().filter(endpoint=watch.endpoint_id).first()
     # All of the monitor's columns and revisions: whoever mutes "drift" means drift.
     rows = Watch.objects.filter(endpoint=watch.endpoint_id, rule=watch.rule)
     rows = rows.filter(subject=watch.subject) if watch.subject else rows
