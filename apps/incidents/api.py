@@ -10,6 +10,7 @@ from django.utils import timezone
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import generics, status
+from rest_framework.renderers import BaseRenderer, JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -17,6 +18,7 @@ from rest_framework.views import APIView
 from apps.accounts.models import User
 from apps.accounts.selectors import person, require
 from apps.core.api import checked
+from apps.core.errors import Refused
 from apps.incidents import figures
 from apps.incidents.lifecycle import Severity, State
 from apps.incidents.models import Incident, Watch
@@ -24,6 +26,8 @@ from apps.incidents.selectors import changes, shown
 from apps.incidents.selectors import incidents as selectors
 from apps.incidents.serializers import (
     AssignSerializer,
+    IncidentChartRequestSerializer,
+    IncidentChartSerializer,
     IncidentDetailSerializer,
     IncidentSerializer,
     MonitorMuteSerializer,
@@ -35,6 +39,7 @@ from apps.incidents.serializers import (
     WriteNoteSerializer,
 )
 from apps.incidents.services import handling
+from apps.monitoring import pictures
 from apps.serving import selectors as serving
 from apps.serving.models import Endpoint
 
@@ -81,14 +86,57 @@ class IncidentDetail(APIView):
         return _answer(_incident(request, pk, "view"))
 
 
+class PictureRenderer(BaseRenderer):
+    """Draws the chart as PNG."""
+
+    media_type = "image/png"
+    format = "png"
+    charset = None
+    render_style = "binary"
+
+    def render(
+        self, data: Any, accepted_media_type: str | None = None, renderer_context: Any = None
+    ) -> bytes:
+        size = (renderer_context or {})["response"].size
+        return pictures.png(data.get("figure", data), *size)
+
+
+class NoPicture(Refused):
+    code = "no_picture"
+
+
 class IncidentChart(APIView):
-    @extend_schema(responses=OpenApiTypes.OBJECT)
+    renderer_classes = (JSONRenderer, PictureRenderer)
+
+    @extend_schema(
+        parameters=[
+            OpenApiParameter("format", str, enum=["json", "png"]),
+            IncidentChartRequestSerializer,
+        ],
+        responses={
+            (200, "application/json"): IncidentChartSerializer,
+            (200, "image/png"): OpenApiTypes.BINARY,
+        },
+    )
     def get(self, request: Request, pk: int) -> Response:
-        """What its first alert saw, as a Plotly figure; without data where it has no chart."""
+        """What its first alert saw: a Plotly figure and the same as a table, or a PNG."""
         incident = _incident(request, pk, "view")
+        asked = checked(IncidentChartRequestSerializer, request.query_params)
         alerts = list(incident.alerts.select_related("watch__served__version"))
-        empty: dict[str, Any] = {"data": [], "layout": {}}
-        return Response(figures.of(incident, alerts, timezone.now()) or empty)
+        chart = figures.of(incident, alerts, timezone.now())
+        if chart is None and isinstance(request.accepted_renderer, PictureRenderer):
+            raise NoPicture(figures.empty(alerts)["note"])
+        chart = chart or figures.empty(alerts)
+        answer = Response(chart["figure"] if asked.get("only") else chart)
+        # For the renderer that draws a picture: it is given the answer, and no other way to ask.
+        answer.size = (asked["width"], asked["height"])  # type: ignore[attr-defined]
+        return answer
+
+    def handle_exception(self, error: Exception) -> Response:
+        # What went wrong is said in words, whatever was asked for.
+        self.request.accepted_renderer = JSONRenderer()
+        self.request.accepted_media_type = JSONRenderer.media_type
+        return super().handle_exception(error)
 
 
 class IncidentAcknowledge(APIView):

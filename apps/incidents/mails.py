@@ -145,8 +145,8 @@ def _picture(incident: Incident, alerts: Sequence[Alert], now: datetime) -> byte
     """The chart as it is now; a mail without it says the same in words."""
     try:
         with transaction.atomic():  # a query that fails must not take the incident with it
-            figure = figures.of(incident, alerts, now)
-        return None if figure is None else png(figure)
+            chart = figures.of(incident, alerts, now)
+        return None if chart is None else png(chart["figure"])
     except Exception:
         # A mail without its chart is worth more than none: the words say it all.
         log.exception("No picture for %s", incident)

@@ -80,6 +80,33 @@ class IncidentDetailSerializer(serializers.Serializer[dict[str, Any]]):
     changes = ChangeSerializer(many=True, help_text="in the day before it began, newest first")
 
 
+class IncidentTableSerializer(serializers.Serializer[dict[str, Any]]):
+    unit = serializers.CharField()
+    columns = serializers.ListField(child=serializers.CharField())
+    rows = serializers.ListField(child=serializers.ListField(), help_text="null: not measured")
+
+
+class IncidentChartSerializer(serializers.Serializer[dict[str, Any]]):
+    """What an incident's first alert saw; without data where it has no chart."""
+
+    figure = serializers.DictField(help_text="A Plotly figure: data and layout")
+    table = IncidentTableSerializer()
+    words = serializers.CharField(help_text="What it shows, and of when", allow_blank=True)
+    note = serializers.CharField(help_text="Why there is nothing", allow_blank=True)
+
+
+class IncidentChartRequestSerializer(serializers.Serializer[dict[str, Any]]):
+    only = serializers.ChoiceField(
+        choices=["figure"], required=False, help_text="The Plotly figure alone, without its table"
+    )
+    width = serializers.IntegerField(
+        default=720, min_value=200, max_value=2000, help_text="Of the picture, in pixels"
+    )
+    height = serializers.IntegerField(
+        default=360, min_value=120, max_value=2000, help_text="Of the picture, in pixels"
+    )
+
+
 class MonitorSerializer(serializers.Serializer[Any]):
     """A monitor of an endpoint: where it stands, and what it could have seen."""
 

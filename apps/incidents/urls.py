@@ -7,6 +7,7 @@ ENDPOINT = "endpoints/<slug:environment>/<slug:name>"
 urlpatterns: list[URLPattern] = [
     path("incidents", views.incidents, name="incidents"),
     path("incidents/<int:pk>", views.incident, name="incident"),
+    path("incidents/<int:pk>/chart/table", views.chart_table, name="incident-chart-table"),
     path("incidents/<int:pk>/acknowledge", views.acknowledge, name="incident-acknowledge"),
     path("incidents/<int:pk>/assign", views.assign, name="incident-assign"),
     path("incidents/<int:pk>/mute", views.mute, name="incident-mute"),

@@ -1,4 +1,5 @@
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
@@ -10,6 +11,8 @@ from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
 
 from apps.accounts.selectors import may, person, require
+from apps.core.templatetags import formats
+from apps.incidents import figures
 from apps.incidents.lifecycle import Severity, State
 from apps.incidents.models import Incident, Watch
 from apps.incidents.selectors import changes, shown
@@ -76,6 +79,7 @@ def incident(request: HttpRequest, pk: int) -> HttpResponse:
         "model": found.endpoint.model,
         "alerts": [alert for alert in alerts if alert.closed_at is None],
         "ended": [alert for alert in alerts if alert.closed_at is not None],
+        "no_chart": figures.why_none(alerts),
         "changes": changes.of(found),
         "notes": found.notes.select_related("author"),
         "story": shown.story(found),
@@ -86,6 +90,37 @@ def incident(request: HttpRequest, pk: int) -> HttpResponse:
     }
     live = request.headers.get("HX-Request")
     return render(request, "incidents/_incident.html" if live else "incidents/page.html", context)
+
+
+@login_required
+@require_safe
+def chart_table(request: HttpRequest, pk: int) -> HttpResponse:
+    """The incident's chart as a table, for those who do not see it; newest first."""
+    found = _incident(request, pk, "view")
+    alerts = list(found.alerts.select_related("watch__served__version"))
+    chart = figures.of(found, alerts, timezone.now()) or figures.empty(alerts)
+    table = chart["table"]
+    first, *rest = table["columns"] or [""]
+    is_timed = first == "at"
+    rows = [
+        (datetime.fromisoformat(name) if is_timed else name, [_cell(cell, table) for cell in cells])
+        for name, *cells in table["rows"]
+    ]
+    context = {
+        "chart": chart,
+        "first": "Time (UTC)" if is_timed else first.capitalize(),
+        "columns": rest,
+        "is_timed": is_timed,
+        "rows": rows[::-1] if is_timed else rows,
+    }
+    return render(request, "incidents/_chart_table.html", context)
+
+
+def _cell(value: Any, table: dict[str, Any]) -> str:
+    if isinstance(value, str):
+        return value
+    is_share = "share" in table["unit"]
+    return formats.format_percent(value) if is_share else formats.format_num(value)
 
 
 @login_required

@@ -186,7 +186,7 @@ async function update(figure) {
     asked.add(figure);
     const spec = await readFigure(figure);
     if (!spec || !(spec.data ?? []).length) {
-      say(figure, "Nothing was measured in this time.");
+      say(figure, spec?.layout?.meta?.empty ?? "Nothing was measured in this time.");
       plotOf(figure).hidden = true;
       return;
     }

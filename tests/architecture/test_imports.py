@@ -11,6 +11,7 @@ PUBLIC = {
     "layout", "distances", "meaning", "packing", "texts",
     # monitoring: the columns of the files that it writes and where they lie, pure forms of its own
     "rows", "places", "conditions", "pictures", "histogram", "windows",
+    "charts",  # monitoring, quality: pure, figures of what was measured
 }  # fmt: skip
 
 

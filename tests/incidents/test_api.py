@@ -1,5 +1,6 @@
 """Incidents and monitors over HTTP."""
 
+import struct
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -9,7 +10,9 @@ from django.utils import timezone
 
 from apps.accounts.models import User
 from apps.incidents.models import Incident, Watch
-from tests.factories.incidents import AlertFactory, IncidentFactory
+from apps.monitoring import usage, windows
+from apps.monitoring.models import ReplicaUse
+from tests.factories.incidents import AlertFactory, IncidentFactory, WatchFactory
 from tests.incidents.stage import NAME, Stage, stage
 from tests.people import Cast, bearer
 
@@ -145,9 +148,62 @@ def test_a_monitor_is_muted(built: Stage, cast: Cast) -> None:
 def test_its_chart(built: Stage, cast: Cast) -> None:
     built.minute(errors=20)
     (incident,) = built.minute(errors=20)
-    status, figure = get(cast.viewer, f"incidents/{incident.pk}/chart")
+    here = f"incidents/{incident.pk}/chart"
+    status, chart = get(cast.viewer, here)
     assert status == 200
-    (trace,) = figure["data"]
+    (trace,) = chart["figure"]["data"]
     assert trace["name"] == "v3"
     assert [value for value in trace["y"] if value is not None] == [pytest.approx(10)]
-    assert figure["layout"]["yaxis"]["title"]["text"] == "% of all"
+    assert chart["figure"]["layout"]["yaxis"]["title"]["text"] == "% of all"
+    assert [shape["y0"] for shape in chart["figure"]["layout"]["shapes"]] == [0, 1]  # the limit
+    table = chart["table"]
+    assert (table["unit"], table["columns"]) == ("% of all", ["at", "v3"])
+    assert [row[1] for row in table["rows"] if row[1] is not None] == [pytest.approx(10)]
+    assert get(cast.viewer, f"{here}?only=figure") == (200, chart["figure"])
+    assert get(cast.viewer, f"{here}?width=1")[0] == 400
+    assert get(cast.stranger, here)[0] == 404
+
+
+def test_its_chart_as_a_picture(built: Stage, cast: Cast) -> None:
+    built.minute(errors=20)
+    (incident,) = built.minute(errors=20)
+    address = f"/api/v1/incidents/{incident.pk}/chart?format=png&width=400&height=200"
+    answer = Client().get(address, headers=bearer(cast.viewer))
+    assert (answer.status_code, answer.headers["Content-Type"]) == (200, "image/png")
+    assert answer.content.startswith(b"\x89PNG\r\n")
+    assert struct.unpack(">II", answer.content[16:24]) == (400, 200)
+
+
+def test_lost_telemetry_has_no_picture_and_says_so(built: Stage, cast: Cast) -> None:
+    """Requests per second were drawn, which tell nothing of it."""
+    built.watch({"name": "telemetry", "metric": "capture_dropped", "window": 60, "at_least": 1})
+    incident = IncidentFactory.create(endpoint=built.endpoint, title="Telemetry lost 3 records")
+    watch = WatchFactory.create(endpoint=built.endpoint, rule="telemetry", metric="capture_dropped")
+    AlertFactory.create(incident=incident, watch=watch)
+    here = f"incidents/{incident.pk}/chart"
+    words = (
+        "Records that were not kept have no chart: nobody can draw what was lost."
+        " How many they were stands below."
+    )
+    _, chart = get(cast.viewer, here)
+    assert (chart["figure"]["data"], chart["table"]["rows"], chart["note"]) == ([], [], words)
+    status, told = get(cast.viewer, f"{here}?format=png")
+    assert (status, told["code"], told["message"]) == (409, "no_picture", words)
+
+
+def test_saturation_is_drawn_as_such(built: Stage, cast: Cast) -> None:
+    incident = IncidentFactory.create(
+        endpoint=built.endpoint, served=built.stable, opened_at=built.now, resolved_at=built.now
+    )
+    watch = WatchFactory.create(endpoint=built.endpoint, rule="full", metric="saturation")
+    AlertFactory.create(incident=incident, watch=watch)
+    at = built.now - timedelta(minutes=10)
+    for width in usage.KEPT:
+        ReplicaUse.objects.create(
+            revision=built.stable, index=1, at=windows.down(at, width), width_seconds=width,
+            in_flight_looks=2, in_flight_sum=6, most_in_flight=3, in_flight_limit=4,
+        )  # fmt: skip
+    _, chart = get(cast.viewer, f"incidents/{incident.pk}/chart")
+    named = {trace["name"]: trace["y"] for trace in chart["figure"]["data"]}
+    assert [value for value in named["v3 in flight"] if value is not None] == [0.75]
+    assert chart["table"]["unit"] == "share of the limit"

@@ -1,6 +1,7 @@
 """Drift and data quality over real tallies: one incident, its columns ranked, one picture."""
 
 from datetime import datetime, timedelta
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -54,12 +55,13 @@ def test_drifted_columns_are_one_incident_and_one_mail_each(
     share = format_percent(rows["in.dep_delay"].null_count / 2_000)
     assert f"dep_delay: {share} missing over 2,000 rows, 0 % in the reference" in mail.text
 
-    answer = (
-        Client().get(f"/api/v1/incidents/{incident.pk}/chart", headers=bearer(cast.viewer)).json()
-    )
-    assert [trace["name"] for trace in answer["data"]] == ["Reference", "Window"]
-    assert answer["layout"]["xaxis"]["title"]["text"] == "distance"
-    assert sum(answer["data"][1]["y"]) == pytest.approx(1)
+    here = f"/api/v1/incidents/{incident.pk}/chart"
+    chart = Client().get(here, headers=bearer(cast.viewer)).json()
+    reference, window = chart["figure"]["data"]
+    assert (reference["name"], window["name"]) == ("Reference", "Window")
+    assert chart["figure"]["layout"]["xaxis"]["title"]["text"] == "distance"
+    assert sum(window["y"]) == pytest.approx(1)
+    assert chart["table"]["columns"] == ["values", "Reference", "Window"]
 
 
 def test_rows_like_the_reference_open_nothing(built: Stage, baseline: Baseline) -> None:
@@ -227,7 +229,7 @@ def test_a_column_with_a_name_too_long_for_a_row_breaks_no_round(
     names = [f"{'very_' * 60}{end}" for end in ("delay", "distance")]
     long = {"in.dep_delay": f"in.{names[0]}", "in.distance": f"in.{names[1]}"}
 
-    def renamed(seed: int, count: int, **more: float) -> pa.Table:
+    def renamed(seed: int, count: int, **more: Any) -> pa.Table:
         rows = flights(seed, count, **more)
         return rows.rename_columns([long.get(name, name) for name in rows.column_names])
 
@@ -259,7 +261,7 @@ def test_when_a_mute_ends_alert_watch_and_mail_agree(
     look(2, 1_000, 0.1)
     look(3, 1_000, 0.1)
     watch = Watch.objects.get(subject="dep_delay")
-    given = {"watch": watch, "actor": cast.operator}
+    given: dict[str, Any] = {"watch": watch, "actor": cast.operator}
     handling.mute_watch(until=built.now + timedelta(hours=9), now=built.now, **given)
     look(4, 1_000, 0.9)
     look(5, 1_000, 0.9)
