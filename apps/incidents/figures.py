@@ -38,11 +38,11 @@ NAMES = {"baseline": "Reference", "previous": "Window before"}
 SIGNALS = {
     "missing": "missing",
     "absent": "absent",
-    "wrong": "of the wrong type",
+    "wrong": "wrong type",
     "non_finite": "not finite",
-    "unseen": "never seen, of values",
-    "below": "below the range, of values",
-    "above": "above the range, of values",
+    "unseen": "never seen",
+    "below": "below range",
+    "above": "above range",
 }
 NOT_DRAWN = {
     "capture_dropped": "Records that were not kept have no chart: nobody can draw what was lost."
@@ -226,7 +226,7 @@ def _shares(found: Any, look: features.Look) -> Json:
             },
         },
         "table": {
-            "unit": "share of rows",
+            "unit": "share of rows; never seen and out of range: of values",
             "columns": ["what", *look.names],
             "rows": [list(row) for row in told],
         },

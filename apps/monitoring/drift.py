@@ -9,6 +9,7 @@ not the same as quiet. Missing, wrong, unseen and the like are signals of their 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 from math import ceil, sqrt
 
 import numpy as np
@@ -62,26 +63,7 @@ class Trial:
     is_fitted: bool
     doubt: float
 
-    def smallest(self) -> float | None:
-        """It gives the share from which on the window would have been judged loud; None: none.
-
-        By the test itself, on more rows than in the reference: many numbers at once, then those
-        between the last that was quiet and the first that was not.
-        """
-        first = ceil(self.window * self.many / self.reference) if self.reference else 0
-        last = int(self.window)
-        while first <= last:
-            tried = np.unique(np.linspace(first, last, TRIED).astype(np.int64))
-            found = np.flatnonzero(self._are_loud(tried.astype(np.float64)))
-            if not found.size:
-                return None
-            place = int(found[0])
-            if not place or tried[place] - tried[place - 1] == 1:
-                return float(tried[place] / self.window)
-            first, last = int(tried[place - 1]) + 1, int(tried[place])
-        return None
-
-    def _are_loud(self, many: Floats) -> npt.NDArray[np.bool_]:
+    def are_loud(self, many: Floats) -> npt.NDArray[np.bool_]:
         alike = np.ones_like(many)
         is_enough, is_loud = _verdicts(
             self.signal,
@@ -110,7 +92,28 @@ class Share:
     @property
     def smallest(self) -> float | None:
         """The smallest share that would have been loud; None where none would. Told when asked."""
-        return None if self.trial is None else self.trial.smallest()
+        return None if self.trial is None else smallest_share(self.trial)
+
+
+@lru_cache(maxsize=4096)  # most columns never missed anything: theirs are one and the same
+def smallest_share(trial: Trial) -> float | None:
+    """It gives the share from which on the window would have been judged loud; None: none.
+
+    By the test itself, on more rows than in the reference: many numbers at once, then those
+    between the last that was quiet and the first that was not.
+    """
+    first = ceil(trial.window * trial.many / trial.reference) if trial.reference else 0
+    last = int(trial.window)
+    while first <= last:
+        tried = np.unique(np.linspace(first, last, TRIED).astype(np.int64))
+        found = np.flatnonzero(trial.are_loud(tried.astype(np.float64)))
+        if not found.size:
+            return None
+        place = int(found[0])
+        if not place or tried[place] - tried[place - 1] == 1:
+            return float(tried[place] / trial.window)
+        first, last = int(tried[place - 1]) + 1, int(tried[place])
+    return None
 
 
 @dataclass(frozen=True)

@@ -163,6 +163,19 @@ def test_a_rule_that_is_gone_is_watched_no_more(built: Stage) -> None:
     assert Alert.objects.get().ended == "The policy no longer has this monitor"
 
 
+def test_what_a_monitor_looks_at_no_longer_ends_once_it_could_be_judged(built: Stage) -> None:
+    """The rule keeps its name and becomes one of the endpoint as a whole."""
+    built.minute(errors=20)
+    built.minute(errors=20)
+    lost = {"name": "errors", "metric": "quality:f1", "drop": 0.1, "slice": "nowhere"}
+    built.watch({**lost, "window": 60})
+    assert built.minute(errors=20)[0].state == "open"  # nobody can read it: nothing is over
+    built.watch({"name": "errors", "metric": "traffic", "window": 60, "at_least": 1000})
+    (incident,) = built.minute(errors=20)
+    assert (incident.state, incident.resolved_by) == ("resolved", None)
+    assert Alert.objects.get().ended == "This monitor no longer looks at this revision"
+
+
 def test_both_sides_of_a_split_are_told_apart(built: Stage) -> None:
     version = VersionFactory.create(model=built.endpoint.model, number=4)
     newer: Revision = RevisionFactory.create(
