@@ -55,10 +55,10 @@ class Stage:
         """What was counted late is in by then."""
         return runner.sweep(clock=lambda: self.now + timedelta(seconds=30))
 
-    def watch(self, *rules: dict[str, Any]) -> None:
-        """The policy in force has these monitors only."""
+    def watch(self, *rules: dict[str, Any], **more: Any) -> None:
+        """The policy in force has these monitors only, and `more` of the environment."""
         monitors = {"defaults": False, "rules": list(rules)}
-        text = yaml.safe_dump({"environments": {"production": {"monitors": monitors}}})
+        text = yaml.safe_dump({"environments": {"production": {"monitors": monitors} | more}})
         last = Policy.objects.filter(model=self.endpoint.model).count()
         Policy.objects.create(
             model=self.endpoint.model,

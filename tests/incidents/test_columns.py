@@ -7,11 +7,14 @@ import pyarrow as pa
 import pytest
 from django.test import Client
 
+from apps.baselines import packing
 from apps.baselines.models import Baseline
+from apps.baselines.selectors import shape
 from apps.core.templatetags.formats import format_percent
 from apps.incidents.models import Alert, Incident, Round, Watch
 from apps.incidents.selectors import shown
 from apps.incidents.services import handling
+from apps.monitoring.models import Tally
 from apps.notifications.models import Delivery
 from tests.factories.serving import RevisionFactory
 from tests.incidents.stage import Stage, stage
@@ -212,6 +215,29 @@ def test_a_column_that_the_next_baseline_lacks_is_watched_no_more(
         "This column is no longer looked at: the policy hides it, or what it would be compared"
         " with does not have it"
     )
+
+
+def test_a_column_that_the_policy_hides_is_watched_no_more(
+    built: Stage, baseline: Baseline
+) -> None:
+    built.stable.build.signature = {}
+    built.stable.build.save()
+    built.watch(MISSING)
+    tally(built.stable, baseline, built.now, flights(2, 1_000, missing=0.4))
+    (incident,) = built.minute(requests=0)
+    built.watch(MISSING, serving={"capture": {"redact": ["dep_delay"]}})
+    built.now += timedelta(hours=2)
+    tally(built.stable, baseline, built.now, flights(3, 1_000))
+    column = shape(baseline).layout.by_name["in.dep_delay"]
+    start, _ = shape(baseline).layout.slices["in.dep_delay"]
+    for row in Tally.objects.filter(at__gte=built.now):  # of what is hidden nothing is counted
+        counts = packing.unpack(row.counts)
+        counts[start : start + column.size] = 0
+        row.counts = packing.pack(counts)
+        row.save()
+    (incident,) = built.minute(requests=0)
+    assert (incident.state, incident.resolved_by) == ("resolved", None)
+    assert Alert.objects.get().ended.startswith("This column is no longer looked at")
 
 
 def test_without_a_baseline_nothing_ends(built: Stage, baseline: Baseline) -> None:

@@ -126,7 +126,8 @@ def test_notes_are_kept_and_say_something(incident: Incident, cast: Cast, now: d
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_round_that_settles_is_waited_for(now: datetime) -> None:
+@pytest.mark.parametrize("verb", ["resolve", "mute_watch"])
+def test_a_round_that_settles_is_waited_for(now: datetime, verb: str) -> None:
     """Or its older view of the monitor would be written over what the person decided."""
     cast = people.cast()
     built = stage(cast, now)
@@ -135,21 +136,29 @@ def test_a_round_that_settles_is_waited_for(now: datetime) -> None:
     Round.objects.create(endpoint=built.endpoint)
     order: list[str] = []
 
-    def resolve() -> None:
+    def handle() -> None:
+        if verb == "resolve":
+            handling.resolve(incident=found, actor=cast.operator, now=now)
+            return
+        until, watch = now + timedelta(hours=1), Watch.objects.get()
+        handling.mute_watch(watch=watch, until=until, actor=cast.operator, now=now)
+
+    def other() -> None:
         try:
             with connection.cursor() as cursor:
                 cursor.execute("set lock_timeout = '50ms'")
             with pytest.raises(OperationalError, match="lock timeout"):
-                handling.resolve(incident=found, actor=cast.operator, now=now)
+                handle()
             order.append("refused")
         finally:
             connection.close()
 
     with transaction.atomic():
         Round.objects.select_for_update().get()
-        thread = Thread(target=resolve)
+        thread = Thread(target=other)
         thread.start()
         thread.join()
     assert order == ["refused"]
-    handling.resolve(incident=found, actor=cast.operator, now=now)
-    assert Watch.objects.get().state == "held"
+    handle()
+    watch = Watch.objects.get()
+    assert (watch.state == "held", watch.is_muted(now)) == (verb == "resolve", verb != "resolve")
