@@ -20,6 +20,8 @@ POWER_UNIT = 1e12
 LIMBS = 4
 LIMB = 2**31
 POWERS = ("e", "e_abs", "e2", "e4", "y", "y2", "y3", "y4", "e2y", "e2y2")
+FINENESS = ("grain", "step", "least")
+STEPS_ENOUGH = 100  # a row: rounding puts a sum of so many off by at most half a hundredth
 SIZE = 2 + len(POWERS) * LIMBS
 
 
@@ -45,12 +47,13 @@ class Values:
     origin: float = 0.0
     grain: float = field(default=0.0, compare=False)  # how far rounding may put `y2` off
     step: float = field(default=0.0, compare=False)  # what `e4` is of one step a row
+    least: float = field(default=0.0, compare=False)  # below it rounding puts a square sum off
 
     def __add__(self, other: "Values") -> "Values":
         pairs = zip(_parts(self), _parts(other.about(self.origin)), strict=True)
         added = Values(*(a + b for a, b in pairs))
-        grain, step = self.grain + other.grain, self.step + other.step
-        return replace(added, origin=self.origin, grain=grain, step=step)
+        fine = {name: getattr(self, name) + getattr(other, name) for name in FINENESS}
+        return replace(added, origin=self.origin, **fine)
 
     def about(self, origin: float) -> "Values":
         """It gives the same with the label's powers about another origin."""
@@ -78,8 +81,9 @@ def count(
 ) -> Ints:
     """It sums the rows of each group, in spreads of the label about its mean: (n_groups, SIZE)."""
     found = np.zeros((n_groups, SIZE), np.int64)
-    error = (actual - predicted) / spread
-    label = (actual - mean) / spread
+    with np.errstate(over="ignore", invalid="ignore"):  # of 1e300: such rows are extreme
+        error = (actual - predicted) / spread
+        label = (actual - mean) / spread
     extreme = ~((np.abs(error) <= EXTREME) & (np.abs(label) <= EXTREME))
     np.add.at(found, (groups, extreme.astype(np.int64)), 1)
     error, label, groups = error[~extreme], label[~extreme], groups[~extreme]
@@ -116,6 +120,7 @@ def read(mean: float, spread: float, vector: Ints) -> Values:
         # Half a step of each row in `y2`, and twice the mean of half a step in `y`.
         grain=unit**2 * (n / 2 + abs(y)) / POWER_UNIT,
         step=unit**4 * n / POWER_UNIT,
+        least=unit**2 * n * STEPS_ENOUGH / POWER_UNIT,
     )
 
 

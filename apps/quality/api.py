@@ -76,6 +76,8 @@ class Quality(APIView):
         answer = measured_shape(seen, selectors.reference_of(serves)) | {
             "since": since,
             "until": until,
+            "extreme": seen.extreme,
+            "left_out": seen.left_out,
             "is_inferred": seen.is_inferred,
             "is_counting": part is not None and part.pk in counting,
             "counted_back_to": counting.get(part.pk) if part else None,
@@ -124,6 +126,7 @@ class QualityBy(APIView):
             "column": found.column,
             "revision": found.revision.number,
             "labels": found.labels,
+            "extreme": found.extreme,
             "is_cut": found.is_cut,
             "groups": [
                 {

@@ -15,6 +15,7 @@ from apps.core.errors import Refused
 from apps.monitoring import places
 from apps.monitoring.models import RowFile
 from apps.quality import marks, metrics
+from apps.quality.amounts import Values
 from apps.quality.found import Search, Wanted
 from apps.quality.marks import Rows, Ruler
 from apps.quality.metrics import Figure
@@ -45,6 +46,7 @@ class ByColumn:
     revision: Revision
     groups: list[Group]
     labels: int  # that were looked at
+    extreme: int  # of these, too far from all others to be in any group
     is_cut: bool  # there are more than may be looked at
 
 
@@ -84,12 +86,14 @@ def by_column(
     order = table["place"].to_numpy()
     found = Rows.kept([row[2:] for row in kept]).where(order)
     counted = marks.count(ruler, found, codes, len(names))
+    read = [marks.read(ruler, vector) for vector in counted]
     groups = [
         Group(name, sums.n, metrics.of(sums))
-        for name, vector in zip(names, counted, strict=True)
-        if (sums := marks.read(ruler, vector)).n
+        for name, sums in zip(names, read, strict=True)
+        if sums.n
     ]
-    return ByColumn(column, measure.revision, groups, len(order), cut)
+    extreme = sum(sums.extreme for sums in read if isinstance(sums, Values))
+    return ByColumn(column, measure.revision, groups, len(order), extreme, cut)
 
 
 def choices(endpoint: Endpoint, revision: Revision | None = None) -> list[str]:

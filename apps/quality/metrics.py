@@ -23,6 +23,7 @@ FEWEST = 30
 DRAWS = 300
 SEED = 4
 Z = 1.959963984540054
+TOO_SMALL = "Too small for how this model's labels are measured"
 Floats = npt.NDArray[np.float64]
 HIGHER_IS_BETTER = {
     "accuracy": True, "precision": True, "recall": True, "f1": True, "roc_auc": True,
@@ -289,6 +290,8 @@ def _mean(total: float, squares: float, n: int, least: float | None = 0.0) -> Fi
 
 
 def _rmse(sums: Values) -> Figure:
+    if sums.e_abs > 0 and sums.e2 < sums.least:
+        return Figure(None, reason=TOO_SMALL)
     square = _mean(sums.e2, sums.e4, sums.n)
     assert square.value is not None
     assert square.high is not None
@@ -323,7 +326,8 @@ def _r2(sums: Values) -> Figure:
     n, mean = sums.n, sums.y / sums.n
     around = sums.y2 - n * mean**2
     if around <= sums.grain + 1e-12 * sums.y2:
-        return Figure(None, reason="All labels are the same")
+        same = sums.y2 >= sums.least or sums.y == sums.y2 == 0
+        return Figure(None, reason="All labels are the same" if same else TOO_SMALL)
     ratio = sums.e2 / around
     if _rounded_away(sums):
         return Figure(1 - ratio)

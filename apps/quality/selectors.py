@@ -20,6 +20,7 @@ from apps.monitoring.models import RowFile, Slice
 from apps.monitoring.selectors import tallies
 from apps.monitoring.windows import TALLIES
 from apps.quality import cbpe, marks, metrics
+from apps.quality.amounts import Values
 from apps.quality.lifecycle import Kind, State
 from apps.quality.marks import BINS, Ints, Ruler, Scores, Sums
 from apps.quality.metrics import Figure
@@ -44,6 +45,7 @@ class Measured:
     ruler: Ruler | None = None
     is_inferred: bool = False  # no baseline told what the outputs mean
     left_out: int = 0  # labels of revisions that are measured otherwise
+    extreme: int = 0  # labels so far from all others that no sum has room for them
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,7 @@ def measured(
         ruler=Ruler.from_json(known[0].ruler),
         is_inferred=known[0].baseline_id is None,
         left_out=left_out,
+        extreme=total.extreme if isinstance(total, Values) else 0,
     )
 
 

@@ -75,6 +75,12 @@ class MeasuredSerializer(Shape):
 class QualitySerializer(MeasuredSerializer):
     since = serializers.DateTimeField()
     until = serializers.DateTimeField()
+    extreme = serializers.IntegerField(
+        help_text="Labels in no figure: over a million spreads from the others or their prediction"
+    )
+    left_out = serializers.IntegerField(
+        help_text="Labels of revisions that are measured otherwise; name one to see them"
+    )
     is_inferred = serializers.BooleanField(
         help_text="No baseline tells what the outputs mean; the labels that came had to"
     )
@@ -114,6 +120,7 @@ class ByColumnSerializer(Shape):
     column = serializers.CharField()
     revision = serializers.IntegerField()
     labels = serializers.IntegerField(help_text="That were looked at")
+    extreme = serializers.IntegerField(help_text="Of these, too far from all others to count")
     is_cut = serializers.BooleanField(help_text="There are more labels than are looked at")
     groups = GroupSerializer(many=True)
 

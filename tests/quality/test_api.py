@@ -17,7 +17,7 @@ from apps.quality.services import feedback, joining
 from apps.serving.models import Endpoint, Revision
 from tests.people import Cast, bearer
 from tests.quality import making
-from tests.quality.making import SCORE, START
+from tests.quality.making import SCORE, START, VALUE
 
 pytestmark = pytest.mark.django_db
 AT = {"request_id": "a", "label": 1}
@@ -323,3 +323,27 @@ def test_the_page_shows_what_labels_say(
 def test_a_stranger_sees_nothing(cast: Cast, endpoint: Endpoint, client: Client) -> None:
     client.force_login(cast.stranger)
     assert client.get("/endpoints/production/flights/quality").status_code == 404
+
+
+def test_labels_out_of_all_measure_are_told_beside_the_others(
+    cast: Cast, endpoint: Endpoint, revision: Revision, client: Client
+) -> None:
+    """They were in no figure, on no page and in no answer."""
+    kind = Column("in.kind", Role.INPUT, Kind.CATEGORICAL, values=("near",))
+    known = {"label_mean": 10.0, "label_std": 4.0}
+    making.baseline(revision.version, VALUE, kind, quality=known)
+    now = timezone.now()
+    columns: dict[str, Any] = {"out.0": np.full(40, 10.0), "in.kind": ["near"] * 40}
+    making.row_file(revision, [f"r{i}" for i in range(40)], columns, at=now - timedelta(hours=1))
+    batch = [{"request_id": f"r{i}", "label": 11 if i else 1e300} for i in range(40)]
+    feedback.send(sender=cast.owner, batch=batch, now=now)
+    joining.sweep(now=now)
+
+    url = f"/api/v1/endpoints/{endpoint.pk}/quality"
+    answer = client.get(url, headers=bearer(cast.viewer)).json()
+    assert (answer["labels"], answer["extreme"], answer["left_out"]) == (39, 1, 0)
+    found = client.get(f"{url}/by/in.kind", headers=bearer(cast.viewer)).json()
+    assert (found["labels"], found["extreme"], found["groups"][0]["labels"]) == (40, 1, 39)
+    text = page(client, cast, window="1d", column="in.kind")
+    assert "1 more label is in no figure" in text
+    assert "40 labels, 1 of them too far from all others to count." in text

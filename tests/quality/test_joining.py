@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn import metrics as sk
 
 from apps.accounts.models import User
-from apps.quality import marks, selectors
+from apps.quality import marks, metrics, selectors
 from apps.quality.amounts import Values
 from apps.quality.lifecycle import State
 from apps.quality.marks import Classes, Ruler, Scores
@@ -356,3 +357,93 @@ def test_fine_sums_are_kept_for_a_time_and_coarse_ones_for_longer(
     retention.expire(now=now + timedelta(days=401))
     assert widths() == {86_400}
     assert not Labelled.objects.exists()
+
+
+def amounts_of(revision: Revision) -> Values:
+    found = sums_of(revision, 86_400)
+    assert isinstance(found, Values)
+    return found
+
+
+def test_amounts_that_come_one_by_one_are_all_counted(
+    cast: Cast, revision: Revision, now: datetime
+) -> None:
+    """The first label alone was the ruler: its spread of 0 became 1, and prices were extreme."""
+    making.baseline(revision.version, VALUE)
+    rng = np.random.default_rng(4)
+    said = rng.normal(3e6, 1e6, 60)
+    actual = said + rng.normal(0, 1e5, 60)
+    making.row_file(revision, ids(60), {"out.0": said})
+    for place, price in enumerate(actual.tolist()):
+        at = now + timedelta(minutes=place)
+        send(cast.owner, {f"r{place}": price}, at)
+        joining.sweep(now=at)
+        if place == 28:
+            assert not Measure.objects.exists()
+            [told] = selectors.uncounted(revision.endpoint)
+            assert (told["reason"], told["labels"]) == ("Too few labels to tell what they are", 29)
+
+    found = amounts_of(revision)
+    assert (found.n, found.extreme) == (60, 0)
+    rmse = metrics.of(found)["rmse"].value
+    assert rmse == pytest.approx(float(np.sqrt(np.mean((actual - said) ** 2))), rel=1e-9)
+
+
+@pytest.mark.parametrize("size", [1e-7, 1e-30, 1e12])
+def test_amounts_of_any_size_have_an_error_and_a_share(
+    cast: Cast, revision: Revision, now: datetime, size: float
+) -> None:
+    """Of labels near 1e-7 the error was 0.0, and they were all the same."""
+    making.baseline(revision.version, VALUE)
+    rng = np.random.default_rng(5)
+    actual = size * rng.normal(5, 1, 40)
+    said = actual + size * rng.normal(0, 0.5, 40)
+    making.row_file(revision, ids(40), {"out.0": said})
+    send(cast.owner, dict(zip(ids(40), actual.tolist(), strict=True)), now)
+    joining.sweep(now=now)
+
+    figures = metrics.of(amounts_of(revision))
+    assert figures["rmse"].value == pytest.approx(sk.root_mean_squared_error(actual, said))
+    assert figures["r2"].value == pytest.approx(sk.r2_score(actual, said))
+
+
+def test_one_label_out_of_all_measure_is_no_ruler_and_is_told(
+    cast: Cast, revision: Revision, now: datetime
+) -> None:
+    making.baseline(revision.version, VALUE)
+    said = np.linspace(10, 20, 40)
+    making.row_file(revision, ids(40), {"out.0": said})
+    labels: dict[str, Any] = dict(zip(ids(40), (said + 1).tolist(), strict=True))
+    send(cast.owner, labels | {"r7": 1e300}, now)
+    joining.sweep(now=now)
+
+    seen = selectors.measured(revision.endpoint, START, now)
+    assert (seen.labels, seen.extreme) == (39, 1)
+    assert seen.metrics["mae"].value == pytest.approx(1.0)
+
+
+def test_amounts_that_are_mostly_zero_are_measured_by_the_errors(
+    cast: Cast, revision: Revision, now: datetime
+) -> None:
+    making.baseline(revision.version, VALUE)
+    making.row_file(revision, ids(80), {"out.0": np.full(80, 3e7)})
+    send(cast.owner, dict.fromkeys(ids(40), 0), now)
+    joining.sweep(now=now)
+    send(cast.owner, {f"r{place}": 5e7 for place in range(40, 80)}, now)
+    joining.sweep(now=now)
+
+    found = amounts_of(revision)
+    assert (found.n, found.extreme) == (80, 0)
+    assert found.e_abs == pytest.approx(40 * 5e7)
+
+
+def test_what_is_too_small_for_the_ruler_is_not_told_as_nothing(
+    cast: Cast, revision: Revision, now: datetime
+) -> None:
+    making.baseline(revision.version, VALUE, quality={"label_mean": 0.0, "label_std": 1e7})
+    making.row_file(revision, ids(40), {"out.0": np.linspace(1, 2, 40)})
+    send(cast.owner, dict(zip(ids(40), np.linspace(2, 1, 40).tolist(), strict=True)), now)
+    joining.sweep(now=now)
+
+    figures = metrics.of(amounts_of(revision), ["rmse", "r2"])
+    assert {one.reason for one in figures.values()} == {metrics.TOO_SMALL}

@@ -15,6 +15,8 @@ from apps.quality.models import Feedback
 from apps.serving.models import Endpoint, Revision
 
 BATCH = 50_000
+TOO_FEW = "Too few labels to tell what they are"
+MOST_ALONG = 1_000  # of those that wait for more of their kind
 LATE = timedelta(minutes=10)  # a copy's row may come so much later than its original's
 Key = tuple[str, int]
 Scope = tuple[int, int | None, bool]  # sender, endpoint, whether they were never tried
@@ -81,13 +83,20 @@ def due(now: datetime) -> list[Scope]:
 
 
 def take(scope: Scope, now: datetime) -> Batch | None:
-    """It gives those of a scope that wait longest; None: there are none."""
+    """It gives those of a scope that wait longest; None: there are none.
+
+    Labels that wait for more of their kind come along, due or not: of those that were sent one by
+    one, which are due at different times, there would never be enough.
+    """
     sender, endpoint, is_first = scope
-    rows = Feedback.objects.filter(sender=sender, endpoint=endpoint, next_try_at__lte=now)
+    rows = Feedback.objects.filter(sender=sender, endpoint=endpoint)
     rows = rows.filter(tried_at__isnull=is_first).order_by("next_try_at", "pk")
-    found = list(rows[:BATCH])
+    found = list(rows.filter(next_try_at__lte=now)[:BATCH])
     if not found:
         return None
+    if is_first:
+        few = rows.filter(next_try_at__gt=now, state=State.WAITING, reason=TOO_FEW)
+        found += few[:MOST_ALONG]
     sent = [
         Sent(
             one.pk, one.request_id, one.row, one.label, one.observed_at, one.received_at,

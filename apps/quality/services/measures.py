@@ -16,7 +16,9 @@ from apps.quality.marks import Ruler
 from apps.quality.models import Labelled, Marks, Measure
 from apps.serving.models import Revision
 
-FEWEST = 30  # labels that must be there before the model's task is told by them alone
+# Labels that must be there before the model's task, or how far its labels lie apart, is told by
+# them alone. Of fewer no figure is shown either (`metrics.FEWEST`).
+FEWEST = 30
 
 
 def of(
@@ -35,11 +37,14 @@ def of(
         baseline, told = None, _inferred(revision, outputs, labels)
     if told.task is Task.UNKNOWN:
         return None
+    ruler = ruler_of(told, outputs, labels, baseline.quality if baseline else {})
+    if ruler is None:
+        return None
     return Measure.objects.create(
         revision=revision,
         baseline=baseline,
         meaning=told.as_json(),
-        ruler=ruler_of(told, labels, baseline.quality if baseline else {}).as_json(),
+        ruler=ruler.as_json(),
         created_at=now,
     )
 
@@ -58,16 +63,18 @@ def _told(baseline: Baseline | None) -> Meaning:
     return Meaning.from_json(baseline.meaning) if baseline and baseline.meaning else UNKNOWN
 
 
-def ruler_of(meaning: Meaning, labels: list[object], reference: Mapping[str, float]) -> Ruler:
-    """How the sums of a meaning are made.
+def ruler_of(
+    meaning: Meaning, outputs: pa.Table, labels: list[object], reference: Mapping[str, float]
+) -> Ruler | None:
+    """How the sums of a meaning are made; None: too few labels came to say it.
 
     Amounts are measured in spreads of the reference's labels, or else of the first that came.
     """
     if meaning.task is Task.REGRESSION:
         mean, spread = reference.get("label_mean"), reference.get("label_std")
-        if mean is None or not spread:
-            mean, spread = _spread(meaning, labels)
-        return Ruler(Kind.VALUES, mean=mean, spread=spread if spread > 0 else 1.0)
+        if mean is not None and spread:
+            return Ruler(Kind.VALUES, mean=mean, spread=spread)
+        return _by_first(meaning, outputs, labels)
     kind = Kind.SCORES if meaning.has_score else Kind.CLASSES
     if meaning.task is Task.MULTICLASS and meaning.form is Form.PROBABILITIES:
         kind = Kind.PROBABILITIES
@@ -75,10 +82,25 @@ def ruler_of(meaning: Meaning, labels: list[object], reference: Mapping[str, flo
     return Ruler(kind, meaning.classes, positive)
 
 
-def _spread(meaning: Meaning, labels: list[object]) -> tuple[float, float]:
+def _by_first(meaning: Meaning, outputs: pa.Table, labels: list[object]) -> Ruler | None:
+    """The ruler of the first labels: of one alone the spread was 0, and stayed so for ever.
+
+    How far they are from their median, in the middle: one of 1e300 does not widen it. Where nearly
+    all are the same, as of amounts that are mostly 0, the model's errors tell the size as well.
+    """
     read = [meanings.label_of(meaning, label) for label in labels]
-    values = np.array([value for value in read if value is not None], dtype=float)
-    return (float(np.median(values)), float(values.std())) if values.size else (0.0, 1.0)
+    actual = np.array([np.nan if value is None else value for value in read], dtype=float)
+    error = np.abs(actual - meanings.read(meaning, outputs).predicted)
+    known = np.isfinite(actual)
+    if known.sum() < FEWEST:
+        return None
+    middle = float(np.median(actual[known]))
+    sizes = np.abs(actual[known] - middle)
+    sizes = sizes[sizes > 0]
+    if sizes.size < known.sum() / 10:
+        sizes = np.concatenate([sizes, error[np.isfinite(error) & (error > 0)]])
+    spread = float(np.median(sizes)) if sizes.size else abs(middle)
+    return Ruler(Kind.VALUES, mean=middle, spread=spread if spread > 0 else 1.0)
 
 
 def _inferred(revision: Revision, outputs: pa.Table, labels: list[object]) -> Meaning:

@@ -9,7 +9,7 @@ from django.db import connection
 from apps.baselines.meaning import Meaning
 from apps.quality.items import Label
 from apps.quality.lifecycle import State
-from apps.quality.services.batches import LATE, Batch, Sent, Tried
+from apps.quality.services.batches import LATE, TOO_FEW, Batch, Sent, Tried
 from apps.serving import selectors as serving
 from apps.serving.models import Endpoint
 
@@ -69,8 +69,9 @@ def _state(
         return State.WRONG_TYPE, tried.wrong[place], None
     age = now - sent.received_at
     if age >= keep:
-        return State.UNKNOWN, "No such prediction was found", None
-    reason = "Too few labels to tell what they are" if place in tried.untold else ""
+        why = TOO_FEW if place in tried.untold else "No such prediction was found"
+        return State.UNKNOWN, why, None
+    reason = TOO_FEW if place in tried.untold else ""
     return State.WAITING, reason, now + min(max(age / 2, FIRST_PAUSE), LONGEST_PAUSE)
 
 
