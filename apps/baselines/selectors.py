@@ -48,6 +48,20 @@ def in_force_of(version_ids: Iterable[int]) -> dict[int, Baseline]:
     return {row.version_id: row for row in _light(newest)}
 
 
+def is_of_training(baseline: Baseline) -> bool:
+    """Whether the model may have been fitted to its rows: then it is better on them than on others.
+
+    Also where the same file was registered both as a training and as a reference set.
+    """
+    if baseline.origin != Origin.REFERENCE or baseline.dataset is None:
+        return baseline.origin == Origin.TRAINING
+    return Dataset.objects.filter(
+        model=baseline.dataset.model_id,
+        role=DatasetRole.TRAINING,
+        fingerprint=baseline.dataset.fingerprint,
+    ).exists()
+
+
 def of_version(version: Version) -> QuerySet[Baseline]:
     return _light(version.baselines.select_related("dataset", "job").order_by("-number"))
 

@@ -31,15 +31,22 @@ class BaselineSerializer(serializers.ModelSerializer[Baseline]):
     version = serializers.IntegerField(source="version.number")
     dataset = serializers.CharField(source="dataset.name", default=None)
     fingerprint = serializers.CharField(source="dataset.fingerprint", default=None)
+    is_of_training = serializers.SerializerMethodField(
+        help_text="Its rows may be those that the model was trained on: `quality` is too good, and "
+        "no alert is held against it"
+    )
 
     class Meta:
         model = Baseline
         fields: ClassVar[Any] = [
-            "id", "model", "version", "number", "origin", "dataset", "fingerprint", "state",
-            "reason", "job", "rows", "time_from", "time_to", "meaning", "quality", "created_at",
-            "frozen_at",
+            "id", "model", "version", "number", "origin", "dataset", "fingerprint",
+            "is_of_training", "state", "reason", "job", "rows", "time_from", "time_to", "meaning",
+            "quality", "created_at", "frozen_at",
         ]  # fmt: skip
         read_only_fields: ClassVar[Any] = fields
+
+    def get_is_of_training(self, baseline: Baseline) -> bool:
+        return selectors.is_of_training(baseline)
 
 
 class BaselineDetailSerializer(BaselineSerializer):

@@ -36,6 +36,7 @@ def baseline(request: HttpRequest, version_pk: int) -> HttpResponse:
         "in_force": in_force,
         "older": [row for row in found[1:] if row != in_force],
         "quality": _quality(in_force),
+        "is_of_training": in_force is not None and selectors.is_of_training(in_force),
         "columns": columns[:SHOWN],
         "more": columns[SHOWN:],
         "data": selectors.data_of(version),
@@ -73,11 +74,13 @@ def commands_for(version: Version) -> str:
     """What somebody types to give the rows that live data is to be compared with."""
     name = version.model.name
     return (
-        "# a file: what the model was trained on, or what it saw when all was well\n"
+        "# a file: rows with labels that the model was not trained on, as of a holdout, or what\n"
+        "# it saw when all was well; on rows it was trained on a model is better than on others\n"
         "curl -H 'Authorization: Bearer <your token>' -F name=reference -F role=reference \\\n"
         "  -F label_column=label -F time_column=time -F file=@reference.parquet \\\n"
         f"  {settings.PUBLIC_URL}/api/v1/models/{name}/datasets\n"
-        "# or in the training script, so that each version brings its own\n"
+        "# or in the training script, so that each version brings its own; good for drift, but no\n"
+        "# measure of quality\n"
         'train.to_parquet("train.parquet"); mlflow.log_artifact("train.parquet")\n'
         'kept = mlflow.get_artifact_uri("train.parquet").replace("mlflow-artifacts:",\n'
         f'  "{settings.PUBLIC_URL}/mlflow/api/2.0/mlflow-artifacts/artifacts")\n'

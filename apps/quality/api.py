@@ -72,8 +72,13 @@ class Quality(APIView):
         serves = revision or endpoint.stable
         confusion = selectors.confusion_of(seen)
         counting = selectors.looking_back(endpoint, since) if part else {}
-        estimated = selectors.estimated(serves, since, until) if serves else Measured("", 0, 0)
-        answer = measured_shape(seen, selectors.reference_of(serves)) | {
+        reference = selectors.reference_of(serves)
+        estimated = Measured("", 0, 0)
+        if serves:
+            estimated = selectors.estimated(
+                serves, since, until, slice=part, shadow=asked["shadow"]
+            )
+        answer = measured_shape(seen, reference.values) | {
             "since": since,
             "until": until,
             "extreme": seen.extreme,
@@ -82,7 +87,8 @@ class Quality(APIView):
             "is_counting": part is not None and part.pk in counting,
             "counted_back_to": counting.get(part.pk) if part else None,
             "median_delay_seconds": selectors.lateness(endpoint, since, until).median_seconds,
-            "estimated": measured_shape(estimated, selectors.reference_of(serves)),
+            "reference_note": reference.note,
+            "estimated": measured_shape(estimated, reference.values),
             "calibration": [asdict(one) for one in selectors.calibration_of(seen)],
             "confusion": charts.confusion(*confusion) if confusion else None,
             "uncounted": selectors.uncounted(endpoint),
@@ -121,7 +127,7 @@ class QualityBy(APIView):
         found = columns.by_column(
             endpoint, column.replace("\0", ""), since, until, revision=revision
         )
-        reference = selectors.reference_of(found.revision)
+        reference = selectors.reference_of(found.revision).values
         answer = {
             "column": found.column,
             "revision": found.revision.number,
@@ -154,6 +160,7 @@ def measured_shape(seen: Measured, reference: dict[str, float]) -> dict[str, Any
         "predictions": seen.predictions,
         "reason": seen.reason,
         "is_estimate": seen.is_estimate,
+        "note": seen.note,
         "metrics": figures_shape(seen.metrics, reference),
     }
 

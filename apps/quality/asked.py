@@ -51,8 +51,10 @@ def trend(
         endpoint, since, until, step, metric, revision=revision, slice=part, shadow=shadow
     )
     serves = revision or endpoint.stable
-    if serves is not None and part is None and not shadow:
-        estimate = selectors.estimated_series(serves, since, until, step, metric)
+    if serves is not None:
+        estimate = selectors.estimated_series(
+            serves, since, until, step, metric, slice=part, shadow=shadow
+        )
         lines += [estimate] if estimate else []
-    reference = selectors.reference_of(serves).get(metric)
+    reference = selectors.reference_of(serves).values.get(metric)
     return charts.trend(metric, lines, reference, (since, until))

@@ -30,7 +30,7 @@ def trend(
     for line in lines:
         name = f"v{line.revision.version.number}"
         if line.is_estimate:
-            name = f"{name} {BLIND}"
+            name = f"{name} {BLIND}" + (", too good: of training rows" * line.is_of_training)
         colour = f"var(--series-{revision_index(line.revision.version.number)})"
         at = [point.at.isoformat() for point in line.points]
         if not line.is_estimate:

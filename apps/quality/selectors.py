@@ -19,12 +19,13 @@ from apps.monitoring import windows
 from apps.monitoring.models import RowFile, Slice
 from apps.monitoring.selectors import tallies
 from apps.monitoring.windows import TALLIES
-from apps.quality import cbpe, marks, metrics
+from apps.quality import cbpe, marks, metrics, reference
 from apps.quality.amounts import Values
 from apps.quality.lifecycle import Kind, State
 from apps.quality.marks import BINS, Ints, Ruler, Scores, Sums
 from apps.quality.metrics import Figure
 from apps.quality.models import Feedback, Labelled, Lookback, Marks, Measure
+from apps.quality.reference import Reference
 from apps.serving.models import Endpoint, Revision
 
 MOST_POINTS = 200
@@ -44,6 +45,7 @@ class Measured:
     sums: Sums | None = None
     ruler: Ruler | None = None
     is_inferred: bool = False  # no baseline told what the outputs mean
+    note: str = ""  # what people must know of the figures
     left_out: int = 0  # labels of revisions that are measured otherwise
     extreme: int = 0  # labels so far from all others that no sum has room for them
 
@@ -62,6 +64,7 @@ class Line:
     revision: Revision
     points: list[Point]
     is_estimate: bool = False
+    is_of_training: bool = False  # an estimate that is too good, see `reference`
 
 
 @dataclass(frozen=True)
@@ -164,29 +167,60 @@ def series(
     return lines
 
 
-def estimated(revision: Revision, since: datetime, until: datetime) -> Measured:
+def estimated(
+    revision: Revision,
+    since: datetime,
+    until: datetime,
+    *,
+    slice: Slice | None = None,
+    shadow: bool = False,
+) -> Measured:
     """It estimates quality without labels, from scores and what the reference's labels said.
 
-    It is blind to concept drift: the same rows may mean something else today.
+    It is blind to concept drift: the same rows may mean something else today; and too good where
+    the baseline is of rows that the model was trained on, which `note` says.
     """
     baseline, shares, reason = _calibrated(revision)
     if baseline is None or shares is None:
         return Measured("", 0, 0, is_estimate=True, reason=reason)
-    window = tallies.window(revision.endpoint, baseline, since, until, revisions=[revision])
+    window = tallies.window(
+        revision.endpoint,
+        baseline,
+        since,
+        until,
+        slice=slice,
+        revisions=[revision],
+        shadow=shadow,
+    )
     counts = _score_counts(baseline, window.counts)
     found = cbpe.estimate(shares, counts)
-    return Measured("binary", 0, int(counts.sum()), found, is_estimate=True)
+    note = reference.of(revision).estimate_note
+    return Measured("binary", 0, int(counts.sum()), found, is_estimate=True, note=note)
 
 
 def estimated_series(
-    revision: Revision, since: datetime, until: datetime, step_seconds: int, metric: str
+    revision: Revision,
+    since: datetime,
+    until: datetime,
+    step_seconds: int,
+    metric: str,
+    *,
+    slice: Slice | None = None,
+    shadow: bool = False,
 ) -> Line | None:
     """It estimates one metric by buckets of time; None where that cannot be done."""
     baseline, shares, _ = _calibrated(revision)
     if baseline is None or shares is None:
         return None
     starts, counts, _rows = tallies.series(
-        revision.endpoint, baseline, since, until, step_seconds, revisions=[revision]
+        revision.endpoint,
+        baseline,
+        since,
+        until,
+        step_seconds,
+        slice=slice,
+        revisions=[revision],
+        shadow=shadow,
     )
     points = []
     for at, vector in zip(starts, counts, strict=True):
@@ -194,13 +228,14 @@ def estimated_series(
         figure = cbpe.estimate(shares, scores).get(metric)
         if figure is not None and figure.value is not None:
             points.append(Point(at, int(scores.sum()), figure))
-    return Line(revision, points, is_estimate=True) if points else None
+    if not points:
+        return None
+    return Line(revision, points, True, baselines.is_of_training(baseline))
 
 
-def reference_of(revision: Revision | None) -> dict[str, float]:
-    """Metric -> what the reference's own labels gave, of the baseline in force."""
-    baseline = baselines.in_force(revision.version) if revision is not None else None
-    return dict(baseline.quality) if baseline is not None else {}
+def reference_of(revision: Revision | None) -> Reference:
+    """What figures of a revision are held against."""
+    return reference.of(revision)
 
 
 def predicted(

@@ -59,7 +59,9 @@ class FigureSerializer(Shape):
     )
     note = serializers.CharField(help_text="What the value is of, where that is not all")
     reference = serializers.FloatField(
-        allow_null=True, help_text="The value on the labels of the baseline's reference data"
+        allow_null=True,
+        help_text="The value on labels that the model was not trained on: of the baseline, or of "
+        "its validation",
     )
 
 
@@ -69,6 +71,7 @@ class MeasuredSerializer(Shape):
     predictions = serializers.IntegerField()
     reason = serializers.CharField(help_text="Why nothing could be measured")
     is_estimate = serializers.BooleanField()
+    note = serializers.CharField(help_text="What must be known of the figures")
     metrics = FigureSerializer(many=True)
 
 
@@ -89,6 +92,10 @@ class QualitySerializer(MeasuredSerializer):
     )
     counted_back_to = serializers.DateTimeField(
         allow_null=True, help_text="While it is counting, newest first; null: of no time yet"
+    )
+    reference_note = serializers.CharField(
+        help_text="Where references are from, or why there are none, if the baseline is of rows "
+        "that the model may have been trained on"
     )
     median_delay_seconds = serializers.FloatField(allow_null=True)
     estimated = MeasuredSerializer(help_text="From scores alone; blind to concept drift")

@@ -63,7 +63,8 @@ def quality(request: HttpRequest, environment: str, name: str) -> HttpResponse:
     context |= {
         "window_words": WORDS[chosen["window"]],
         "seen": seen,
-        "tiles": tiles(seen, reference),
+        "tiles": tiles(seen, reference.values),
+        "reference": reference,
         "lateness": selectors.lateness(endpoint, since, until),
         "covered": seen.labels / seen.predictions if seen.predictions else None,
         "part": part,
@@ -72,7 +73,9 @@ def quality(request: HttpRequest, environment: str, name: str) -> HttpResponse:
     }
     if target == "measured":
         return render(request, "quality/_measured.html", context)
-    estimated = selectors.estimated(serves, since, until) if serves else Measured("", 0, 0)
+    estimated = Measured("", 0, 0)
+    if serves:
+        estimated = selectors.estimated(serves, since, until, slice=part)
     metric = chosen.get("metric") or asked.first_metric(endpoint, revision)
     confusion = selectors.confusion_of(seen)
     context |= sliced(endpoint, since, until, counting) | {
@@ -81,7 +84,7 @@ def quality(request: HttpRequest, environment: str, name: str) -> HttpResponse:
         "has_labels": selectors.has_labels(endpoint),
         "curl": curl(request, endpoint),
         "estimated": estimated,
-        "estimates": tiles(estimated, reference),
+        "estimates": tiles(estimated, reference.values),
         "blind": BLIND,
         "metric": LABELS[metric],
         "trend_query": urlencode(chosen_for_series(chosen, since, until, metric)),

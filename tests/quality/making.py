@@ -91,7 +91,7 @@ def baseline(
     return Baseline.objects.create(
         version=version,
         number=version.baselines.count() + 1,
-        origin="reference",
+        origin=changes.pop("origin", "reference"),
         state="ready",
         rows=1,
         layout=bins.as_json(),
@@ -103,7 +103,12 @@ def baseline(
     )
 
 
-def tally(revision: Revision, baseline: Baseline, scores: Sequence[tuple[int, int, int]]) -> None:
+def tally(
+    revision: Revision,
+    baseline: Baseline,
+    scores: Sequence[tuple[int, int, int]],
+    **of: Any,
+) -> None:
     """It counts rows by (bin of score, predicted class, rows) in the hour that begins at START."""
     bins = layout.Layout.from_json(baseline.layout)
     counts = np.zeros(bins.size, np.int64)
@@ -121,6 +126,7 @@ def tally(revision: Revision, baseline: Baseline, scores: Sequence[tuple[int, in
             requests=rows,
             latency_bins=histogram.pack(histogram.empty()),
             counts=packing.pack(counts),
+            **of,
         )
 
 

@@ -5,8 +5,9 @@ All from sums: the cost depends on the rules and their windows, not on the predi
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -21,6 +22,7 @@ from apps.monitoring.models import Rollup
 from apps.monitoring.selectors import drift
 from apps.monitoring.selectors import requests as monitoring
 from apps.quality import selectors as quality
+from apps.quality.lifecycle import Kind
 from apps.registry import selectors as registry
 from apps.registry.monitors_policy import COLUMNS, LATENCIES, Monitors, Rule, monitors_of
 from apps.serving import selectors as serving
@@ -32,7 +34,8 @@ DAY = timedelta(days=1)
 AROUND = timedelta(hours=1)  # of the same time a day before: "the same hours"
 GAP_WIDTH_SECONDS = 300  # of the spans in which silences are looked for
 Totals = Mapping[int, Any]  # revision -> what monitoring.totals summed of it
-MAIN = {"binary": "roc_auc", "multiclass": "accuracy", "regression": "r2"}
+# Of two classes the second where there is no score to order rows by, or no AUC to compare with.
+MAIN = {"binary": ("roc_auc", "accuracy"), "multiclass": ("accuracy",), "regression": ("r2",)}
 
 
 @dataclass(frozen=True)
@@ -239,24 +242,42 @@ def _labels(look: Look, rule: Rule, until: datetime) -> Iterator[Found]:
 def _quality(look: Look, rule: Rule, until: datetime) -> Iterator[Found]:
     for revision in look.revisions[:1]:
         measured = _measured(look, rule, until, revision)
-        name = rule.metric.partition(":")[2]
-        name = MAIN.get(measured.task, "accuracy") if name == "main" else name
         is_estimate = rule.family == "estimated"
+        known = look.once(("reference", revision.pk), partial(quality.reference_of, revision))
+        # What is estimated too well cannot be held against how good it truly was.
+        values = {} if is_estimate and known.is_of_training else known.values
+        name = rule.metric.partition(":")[2]
+        name = _main(rule, measured, values) if name == "main" else name
         count = measured.predictions if is_estimate else measured.labels
-        reference = quality.reference_of(revision).get(name)
         figure = measured.metrics.get(name)
-        reading = judging.quality(rule, name, figure, count, reference, until)
+        reading = judging.quality(rule, name, figure, count, values.get(name), until)
+        note = known.estimate_note if is_estimate else known.note if rule.drop else ""
+        if note and count >= rule.enough:
+            reading = replace(reading, words=f"{reading.words}. {note}")
         yield Found(rule, revision, reading)
+
+
+def _main(rule: Rule, measured: Any, reference: Mapping[str, float]) -> str:
+    """The figure that says most of such a model, of those that it can have."""
+    names = MAIN.get(measured.task, ("accuracy",))
+    ruler = measured.ruler
+    only_classes = ruler is not None and ruler.kind == Kind.CLASSES
+    fit = [
+        name
+        for name in names
+        if not (only_classes and name == "roc_auc") and (rule.drop is None or name in reference)
+    ]
+    return fit[0] if fit else names[-1] if only_classes else names[0]
 
 
 def _measured(look: Look, rule: Rule, until: datetime, revision: Revision | None) -> Any:
     since = until - timedelta(seconds=rule.window)
+    part = _slice(look, rule)
     if rule.family == "estimated" and revision is not None:
         return look.once(
-            ("estimated", revision, since, until),
-            lambda: quality.estimated(revision, since, until),
+            ("estimated", revision, since, until, part),
+            lambda: quality.estimated(revision, since, until, slice=part),
         )
-    part = _slice(look, rule)
     return look.once(
         ("measured", revision, since, until, part),
         lambda: quality.measured(look.endpoint, since, until, revision=revision, slice=part),
