@@ -23,7 +23,9 @@ from apps.quality.models import Labelled, Measure
 from apps.serving.models import Endpoint, Revision
 
 MOST_LABELS = 100_000  # the newest of them: a page waits for the answer
-MOST_FILES = 2_000
+MOST_FILES = 12_000  # that hold them: one a minute of a week, and more
+MOST_ROWS = 30_000_000  # of these files
+FILES_AT_ONCE = 500
 MOST_GROUPS = 20
 PARTS = 5  # of a column of numbers that no baseline has bins for
 Codes = npt.NDArray[np.int64]
@@ -47,7 +49,7 @@ class ByColumn:
     groups: list[Group]
     labels: int  # that were looked at
     extreme: int  # of these, too far from all others to be in any group
-    is_cut: bool  # there are more than may be looked at
+    is_cut: bool  # there are older ones, more than may be looked at
 
 
 def by_column(
@@ -68,23 +70,20 @@ def by_column(
         revision=measure.revision_id, shadow=False, at__gte=since, at__lt=until
     ).order_by("-at", "-pk")
     kept = list(
-        rows.values_list("request_id", "row", "score", "predicted", "actual", "each")[
+        rows.values_list("request_id", "row", "at", "score", "predicted", "actual", "each")[
             : MOST_LABELS + 1
         ]
     )
-    cut = len(kept) > MOST_LABELS
+    is_cut = len(kept) > MOST_LABELS
     kept = kept[:MOST_LABELS]
-    files = RowFile.objects.filter(
-        revision=measure.revision_id, last_at__gte=since, first_at__lt=until
-    ).order_by("-last_at")[:MOST_FILES]
+    files, are_left_out = _files(measure, [row[2] for row in kept])
     search = Search(Wanted([row[0] for row in kept], [row[1] for row in kept]))
-    table = search.rows([places.rows() / file.path for file in files], [column])
+    table = _found(search, files, column, len(kept))
     if table is None or column not in table.column_names or not table.num_rows:
         raise NoSuchColumn(f"No labelled row of this time has a column {column!r}")
-    table = table.filter(pc.invert(table["shadow"]))
     names, codes = _coded(measure, column, table)
     order = table["place"].to_numpy()
-    found = Rows.kept([row[2:] for row in kept]).where(order)
+    found = Rows.kept([row[3:] for row in kept]).where(order)
     counted = marks.count(ruler, found, codes, len(names))
     read = [marks.read(ruler, vector) for vector in counted]
     groups = [
@@ -93,7 +92,7 @@ def by_column(
         if sums.n
     ]
     extreme = sum(sums.extreme for sums in read if isinstance(sums, Values))
-    return ByColumn(column, measure.revision, groups, len(order), extreme, cut)
+    return ByColumn(column, measure.revision, groups, len(order), extreme, is_cut or are_left_out)
 
 
 def choices(endpoint: Endpoint, revision: Revision | None = None) -> list[str]:
@@ -107,6 +106,55 @@ def choices(endpoint: Endpoint, revision: Revision | None = None) -> list[str]:
         return []
     columns = baselines.shape(baseline).layout.columns
     return [one.name for one in columns if str(one.role) == "input"]
+
+
+def _files(measure: Measure, at: list[datetime]) -> tuple[list[RowFile], bool]:
+    """The files that may hold predictions of these times, newest first; whether some are left out.
+
+    Only such: of few labels among many predictions most files hold none.
+    """
+    if not at:
+        return [], False
+    times = np.sort([moment.timestamp() for moment in at])
+    known = RowFile.objects.filter(
+        revision=measure.revision_id, last_at__gte=min(at), first_at__lte=max(at)
+    )
+    files: list[RowFile] = []
+    rows = 0
+    for file in known.order_by("-last_at", "-pk").iterator(5_000):
+        first = np.searchsorted(times, file.first_at.timestamp(), side="left")
+        last = np.searchsorted(times, file.last_at.timestamp(), side="right")
+        if first == last:
+            continue
+        rows += file.rows
+        if files and (len(files) == MOST_FILES or rows > MOST_ROWS):
+            return files, True
+        files.append(file)
+    return files, False
+
+
+def _found(search: Search, files: list[RowFile], column: str, wanted: int) -> pa.Table | None:
+    """The wanted rows that these files hold, without copies; each once."""
+    parts: list[pa.Table] = []
+    seen: set[int] = set()
+    for first in range(0, len(files), FILES_AT_ONCE):
+        chunk = files[first : first + FILES_AT_ONCE]
+        table = search.rows([places.rows() / file.path for file in chunk], [column])
+        if table is None:
+            continue
+        table = table.filter(pc.invert(table["shadow"]))
+        kept = [name for name in ("place", "at", column) if name in table.column_names]
+        parts.append(table.select(kept))
+        seen |= set(table["place"].to_pylist())
+        if len(seen) == wanted:
+            break
+    if not parts:
+        return None
+    # Of a request that was sent again with its id the last one has the label.
+    found = pa.concat_tables(parts, promote_options="permissive")
+    found = found.sort_by([("place", "ascending"), ("at", "descending")])
+    order = found["place"].to_numpy()
+    return found.filter(pa.array(np.append(True, order[1:] != order[:-1])[: len(order)]))
 
 
 def _measure(endpoint: Endpoint, revision: Revision | None) -> Measure:

@@ -128,7 +128,7 @@ class ByColumnSerializer(Shape):
     revision = serializers.IntegerField()
     labels = serializers.IntegerField(help_text="That were looked at")
     extreme = serializers.IntegerField(help_text="Of these, too far from all others to count")
-    is_cut = serializers.BooleanField(help_text="There are more labels than are looked at")
+    is_cut = serializers.BooleanField(help_text="There are older labels, more than are looked at")
     groups = GroupSerializer(many=True)
 
 
