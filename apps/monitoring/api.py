@@ -9,15 +9,14 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import status
 from rest_framework.exceptions import ValidationError
-from rest_framework.renderers import BaseRenderer, JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from apps.accounts.models import User
 from apps.accounts.selectors import Caller, require
-from apps.monitoring import pictures
 from apps.monitoring.models import Rollup, Slice
+from apps.monitoring.renderers import ChartView
 from apps.monitoring.selectors import charts, drift, versus
 from apps.monitoring.selectors import requests as selectors
 from apps.monitoring.serializers import (
@@ -41,24 +40,7 @@ def endpoint_for(user: Caller, pk: int, verb: str = "view") -> Endpoint:
     return endpoint
 
 
-class PictureRenderer(BaseRenderer):
-    """Draws the answer of a chart as PNG."""
-
-    media_type = "image/png"
-    format = "png"
-    charset = None
-    render_style = "binary"
-
-    def render(
-        self, data: Any, accepted_media_type: str | None = None, renderer_context: Any = None
-    ) -> bytes:
-        size = (renderer_context or {})["response"].size
-        return pictures.png(data.get("figure", data), *size)
-
-
-class Chart(APIView):
-    renderer_classes = (JSONRenderer, PictureRenderer)
-
+class Chart(ChartView):
     @extend_schema(
         parameters=[
             OpenApiParameter("kind", str, OpenApiParameter.PATH, enum=CHART_KINDS),
@@ -80,17 +62,7 @@ class Chart(APIView):
             chart = charts.of(endpoint, kind, given.asked(endpoint, timezone.now()))
         except (ValueError, OverflowError) as wrong:
             raise ValidationError({"step": [str(wrong)]}) from wrong
-        asked = given.validated_data
-        answer = Response(chart["figure"] if asked.get("only") else chart)
-        # For the renderer that draws a picture: it is given the answer, and no other way to ask.
-        answer.size = (asked["width"], asked["height"])  # type: ignore[attr-defined]
-        return answer
-
-    def handle_exception(self, error: Exception) -> Response:
-        # What went wrong is said in words, whatever was asked for.
-        self.request.accepted_renderer = JSONRenderer()
-        self.request.accepted_media_type = JSONRenderer.media_type
-        return super().handle_exception(error)
+        return self.drawn(chart, given.validated_data)
 
 
 class Drift(APIView):

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.shortcuts import get_object_or_404
 from django.utils import timezone
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import status
 from rest_framework.exceptions import ValidationError
@@ -16,8 +17,9 @@ from rest_framework.views import APIView
 from apps.accounts.models import User
 from apps.accounts.selectors import Caller, require
 from apps.core.api import checked
+from apps.monitoring.renderers import ChartView
 from apps.quality import charts, columns, selectors
-from apps.quality.asked import chosen, first_metric, step_for, trend
+from apps.quality.asked import WINDOWS, chosen, first_metric, step_for, trend
 from apps.quality.items import MOST_ITEMS
 from apps.quality.metrics import Figure
 from apps.quality.selectors import Measured
@@ -25,6 +27,7 @@ from apps.quality.serializers import (
     BATCH,
     AskedSerializer,
     ByColumnSerializer,
+    ChartRequestSerializer,
     ChartSerializer,
     QualitySerializer,
     ReceiptSerializer,
@@ -34,8 +37,13 @@ from apps.quality.serializers import (
 from apps.quality.services import feedback
 from apps.serving.models import Endpoint
 
-WINDOW = timedelta(days=7)
+USUAL_WINDOW = "7d"
 LONGEST = timedelta(days=400)
+FORMAT = OpenApiParameter("format", str, enum=["json", "png"])
+CHART = {
+    (200, "application/json"): ChartSerializer,
+    (200, "image/png"): OpenApiTypes.BINARY,
+}
 
 
 def endpoint_for(user: Caller, pk: int) -> Endpoint:
@@ -96,10 +104,10 @@ class Quality(APIView):
         return Response(QualitySerializer(answer).data)
 
 
-class QualitySeries(APIView):
-    @extend_schema(parameters=[SeriesRequestSerializer], responses=ChartSerializer)
+class QualitySeries(ChartView):
+    @extend_schema(parameters=[FORMAT, SeriesRequestSerializer], responses=CHART)
     def get(self, request: Request, pk: int) -> Response:
-        """One metric over time, a line a revision, with what scores let expect dashed."""
+        """One metric over time, a line a revision, with what scores let expect dashed; or a PNG."""
         endpoint = endpoint_for(request.user, pk)
         asked = checked(SeriesRequestSerializer, request.query_params)
         since, until = window(asked)
@@ -110,7 +118,21 @@ class QualitySeries(APIView):
             chart = trend(endpoint, since, until, step, metric, revision, part, asked["shadow"])
         except ValueError as wrong:
             raise ValidationError({"step": [str(wrong)]}) from wrong
-        return Response(chart["figure"] if asked.get("only") else chart)
+        return self.drawn(chart, asked)
+
+
+class QualityCalibration(ChartView):
+    @extend_schema(parameters=[FORMAT, ChartRequestSerializer], responses=CHART)
+    def get(self, request: Request, pk: int) -> Response:
+        """How often the positive class came, by the score that foretold it; or a PNG of it."""
+        endpoint = endpoint_for(request.user, pk)
+        asked = checked(ChartRequestSerializer, request.query_params)
+        since, until = window(asked)
+        revision, part = chosen(endpoint, asked)
+        seen = selectors.measured(
+            endpoint, since, until, revision=revision, slice=part, shadow=asked["shadow"], only=[]
+        )
+        return self.drawn(charts.calibration(selectors.calibration_of(seen)), asked)
 
 
 class QualityBy(APIView):
@@ -169,7 +191,8 @@ def window(asked: dict[str, Any]) -> tuple[datetime, datetime]:
     until = asked.get("until") or timezone.now()
     since = asked.get("since")
     if since is None:
-        since = until - WINDOW if until.year > 1970 else until
+        length = WINDOWS[asked.get("window", USUAL_WINDOW)]
+        since = until - length if until.year > 1970 else until
     if not since < until:
         raise ValidationError({"since": ["The beginning must lie before the end"]})
     if until - since > LONGEST:

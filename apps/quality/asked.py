@@ -9,6 +9,13 @@ from apps.monitoring.models import Slice
 from apps.quality import charts, selectors
 from apps.serving.models import Endpoint, Revision
 
+WINDOWS = {
+    "1d": timedelta(days=1),
+    "7d": timedelta(days=7),
+    "30d": timedelta(days=30),
+    "90d": timedelta(days=90),
+    "1y": timedelta(days=365),
+}
 STEPS = (300, 900, 3600, 10_800, 21_600, 86_400, 604_800)
 POINTS = 60  # of a chart: each has an interval, which takes labels
 FIRST = {"binary": "accuracy", "multiclass": "accuracy", "regression": "rmse"}

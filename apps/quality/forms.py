@@ -1,7 +1,6 @@
 """What people choose on the page of an endpoint's quality; it stands in the page's address."""
 
 from collections.abc import Iterable
-from datetime import timedelta
 
 from django import forms
 from django.http import QueryDict
@@ -10,13 +9,6 @@ from apps.monitoring.models import Slice
 from apps.quality.metrics import LABELS
 from apps.serving.models import Revision
 
-WINDOWS = {
-    "1d": timedelta(days=1),
-    "7d": timedelta(days=7),
-    "30d": timedelta(days=30),
-    "90d": timedelta(days=90),
-    "1y": timedelta(days=365),
-}
 WORDS = {"1d": "24 hours", "7d": "7 days", "30d": "30 days", "90d": "90 days", "1y": "1 year"}
 USUAL_WINDOW = "7d"
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from rest_framework import serializers
 
+from apps.quality.asked import WINDOWS
 from apps.quality.metrics import LABELS
 
 Shape = serializers.Serializer[dict[str, Any]]
@@ -26,6 +27,9 @@ class ReceiptSerializer(Shape):
 
 
 class WindowSerializer(Shape):
+    window = serializers.ChoiceField(
+        choices=list(WINDOWS), required=False, help_text="Its length; instead of since"
+    )
     since = serializers.DateTimeField(required=False, help_text="Default: 7 days before until")
     until = serializers.DateTimeField(required=False, help_text="Default: now")
     revision = serializers.IntegerField(
@@ -38,13 +42,22 @@ class AskedSerializer(WindowSerializer):
     shadow = serializers.BooleanField(default=False, help_text="Of copies of requests")
 
 
-class SeriesRequestSerializer(AskedSerializer):
+class ChartRequestSerializer(AskedSerializer):
+    only = serializers.ChoiceField(
+        choices=["figure"], required=False, help_text="The Plotly figure alone, without its table"
+    )
+    width = serializers.IntegerField(
+        default=720, min_value=200, max_value=2000, help_text="Of the picture, in pixels"
+    )
+    height = serializers.IntegerField(
+        default=360, min_value=120, max_value=2000, help_text="Of the picture, in pixels"
+    )
+
+
+class SeriesRequestSerializer(ChartRequestSerializer):
     metric = serializers.ChoiceField(choices=sorted(LABELS), required=False)
     step = serializers.IntegerField(
         required=False, min_value=60, max_value=86_400 * 31, help_text="Seconds a point"
-    )
-    only = serializers.ChoiceField(
-        choices=["figure"], required=False, help_text="The Plotly figure alone, without its table"
     )
 
 

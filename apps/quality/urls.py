@@ -16,6 +16,11 @@ api_urlpatterns: list[URLPattern] = [
         name="api-endpoint-quality-series",
     ),
     path(
+        "endpoints/<int:pk>/quality/calibration",
+        api.QualityCalibration.as_view(),
+        name="api-endpoint-quality-calibration",
+    ),
+    path(
         "endpoints/<int:pk>/quality/by/<str:column>",
         api.QualityBy.as_view(),
         name="api-endpoint-quality-by",

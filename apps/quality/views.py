@@ -1,4 +1,3 @@
-import json
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -8,7 +7,6 @@ from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.utils import timezone
-from django.utils.safestring import SafeString, mark_safe
 from django.views.decorators.http import require_safe
 
 from apps.accounts.selectors import require
@@ -16,7 +14,7 @@ from apps.core.errors import Refused
 from apps.core.templatetags import formats
 from apps.quality import asked, charts, columns, selectors
 from apps.quality.cbpe import BLIND
-from apps.quality.forms import WINDOWS, WORDS, ChoiceForm
+from apps.quality.forms import WORDS, ChoiceForm
 from apps.quality.metrics import LABELS, Figure
 from apps.quality.selectors import Measured
 from apps.serving import selectors as serving
@@ -26,6 +24,7 @@ CURL = """curl -X POST {url}/api/v1/feedback \\
   -H "Authorization: Bearer $TOKEN" -H "Content-Type: application/json" \\
   -d '[{{"request_id": "x-request-id of the answer", "label": {label}, "endpoint": "{name}"}}]'"""
 EXAMPLES = {"binary": "1", "multiclass": '"a class"', "regression": "12.5"}
+WAITING = ("until-counting", "until-labels")
 IN_SHARES = {"accuracy", "precision", "recall", "ece"}
 
 
@@ -46,7 +45,7 @@ def quality(request: HttpRequest, environment: str, name: str) -> HttpResponse:
     )
     chosen = form.chosen()
     until = timezone.now()
-    since = until - WINDOWS[chosen["window"]]
+    since = until - asked.WINDOWS[chosen["window"]]
     revision, part = asked.chosen(
         endpoint, {key: int(chosen[key]) for key in ("revision", "slice") if key in chosen}
     )
@@ -54,6 +53,8 @@ def quality(request: HttpRequest, environment: str, name: str) -> HttpResponse:
     context: dict[str, Any] = {"endpoint": endpoint, "counting": counting}
     # While a slice counts what came before it, the two parts that show it are asked for again.
     target = request.headers.get("HX-Target", "") if request.headers.get("HX-Request") else ""
+    if target in WAITING:
+        return waited(endpoint, target, counting)
     if target == "by-slice":
         context |= sliced(endpoint, since, until, counting)
         return render(request, "quality/_by_slice.html", context)
@@ -87,11 +88,11 @@ def quality(request: HttpRequest, environment: str, name: str) -> HttpResponse:
         "estimates": tiles(estimated, reference.values),
         "blind": BLIND,
         "metric": LABELS[metric],
-        "trend_query": urlencode(chosen_for_series(chosen, since, until, metric)),
+        "chart_query": urlencode(chosen_for_chart(chosen)),
+        "trend_query": urlencode({"metric": metric, "step": asked.step_for(until - since)}),
         "trend": asked.trend(
             endpoint, since, until, asked.step_for(until - since), metric, revision, part, False
         ),
-        "calibration": in_page(charts.calibration(selectors.calibration_of(seen))),
         "curve": selectors.calibration_of(seen),
         "confusion": charts.confusion(*confusion) if confusion else None,
         "by_revision": rows_of(selectors.by_revision(endpoint, since, until)),
@@ -196,15 +197,17 @@ def by_column(
     }
 
 
-def chosen_for_series(
-    chosen: dict[str, str], since: datetime, until: datetime, metric: str
-) -> dict[str, Any]:
-    kept: dict[str, Any] = {key: chosen[key] for key in ("revision", "slice") if key in chosen}
-    step = asked.step_for(until - since)
-    return {
-        "only": "figure", "metric": metric, "step": step, "since": since.isoformat(),
-        "until": until.isoformat(), **kept,
-    }  # fmt: skip
+def chosen_for_chart(chosen: dict[str, str]) -> dict[str, str]:
+    """What a chart is asked for, up to the moment when it asks: a fixed end would not be live."""
+    kept = {"only": "figure"}
+    kept |= {key: chosen[key] for key in ("window", "revision", "slice") if key in chosen}
+    return kept
+
+
+def waited(endpoint: Endpoint, target: str, counting: dict[int, datetime | None]) -> HttpResponse:
+    """What an open page that follows nothing yet asks: whether it is to be loaded again."""
+    is_over = bool(counting) if target == "until-counting" else selectors.has_labels(endpoint)
+    return HttpResponse(headers={"HX-Refresh": "true"}) if is_over else HttpResponse(status=204)
 
 
 def curl(request: HttpRequest, endpoint: Endpoint) -> str:
@@ -214,8 +217,3 @@ def curl(request: HttpRequest, endpoint: Endpoint) -> str:
         label=EXAMPLES.get(selectors.task_of(endpoint), "1"),
         name=f"{endpoint.environment.name}/{endpoint.name}",
     )
-
-
-def in_page(chart: dict[str, Any]) -> SafeString:
-    """A figure as JSON that is safe inside a script element."""
-    return mark_safe(json.dumps(chart["figure"]).replace("<", "\\u003c"))

@@ -12,6 +12,7 @@ PUBLIC = {
     # monitoring: the columns of the files that it writes and where they lie, pure forms of its own
     "rows", "places", "conditions", "pictures", "histogram", "windows",
     "charts",  # monitoring, quality: pure, figures of what was measured
+    "renderers",  # monitoring: how views of charts answer
 }  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from django.utils import timezone
 from apps.accounts.lifecycle import Scope
 from apps.baselines.layout import Column, Kind, Role
 from apps.monitoring.models import Slice
-from apps.quality.models import Feedback
+from apps.quality.models import Feedback, Labelled
 from apps.quality.services import feedback, joining
 from apps.serving.models import Endpoint, Revision
 from tests.people import Cast, bearer
@@ -347,3 +347,68 @@ def test_labels_out_of_all_measure_are_told_beside_the_others(
     text = page(client, cast, window="1d", column="in.kind")
     assert "1 more label is in no figure" in text
     assert "40 labels, 1 of them too far from all others to count." in text
+
+
+def test_charts_of_quality_are_pictures_too(cast: Cast, labelled: Endpoint, client: Client) -> None:
+    signed = bearer(cast.viewer)
+    url = f"/api/v1/endpoints/{labelled.pk}/quality"
+
+    for kind in ("series", "calibration"):
+        answer = client.get(f"{url}/{kind}?{SPAN}&format=png&width=300&height=200", headers=signed)
+        assert (answer.status_code, answer.headers["Content-Type"]) == (200, "image/png"), kind
+        assert answer.content.startswith(b"\x89PNG")
+        size = [int.from_bytes(answer.content[at : at + 4], "big") for at in (16, 20)]
+        assert size == [300, 200]
+    wrong = client.get(f"{url}/series?{SPAN}&format=png&step=61", headers=signed)
+    assert (wrong.status_code, wrong.headers["Content-Type"]) == (400, "application/json")
+
+
+def test_calibration_over_http(cast: Cast, labelled: Endpoint, client: Client) -> None:
+    url = f"/api/v1/endpoints/{labelled.pk}/quality/calibration?{SPAN}"
+    chart = client.get(url, headers=bearer(cast.viewer)).json()
+
+    should, line = chart["figure"]["data"]
+    assert (should["name"], line["name"]) == ("as it should be", "labels")
+    assert sum(row[-1] for row in chart["table"]["rows"]) == 150
+    assert [row[1] for row in chart["table"]["rows"]] == line["y"]
+    nothing = client.get(f"{url}&revision=2&only=figure", headers=bearer(cast.viewer)).json()
+    assert nothing["data"] == []
+
+
+def test_an_open_page_asks_its_charts_for_now(
+    cast: Cast, endpoint: Endpoint, revision: Revision, client: Client
+) -> None:
+    """Their end was the moment when the page was opened, so that nothing new came in."""
+    making.baseline(revision.version, SCORE)
+    now = timezone.now()
+    ids = [f"r{i}" for i in range(40)]
+    making.row_file(revision, ids, {"out.0": np.linspace(0, 1, 40)}, at=now - timedelta(hours=1))
+    batch = [{"request_id": one, "label": int(i >= 20)} for i, one in enumerate(ids)]
+    feedback.send(sender=cast.owner, batch=batch, now=now)
+    joining.sweep(now=now)
+
+    text = page(client, cast, window="1d", revision="1")
+    asked = f"/api/v1/endpoints/{endpoint.pk}/quality/"
+    query = "only=figure&amp;window=1d&amp;revision=1"
+    assert f'data-chart-url="{asked}series?{query}&amp;metric=accuracy&amp;step=3600"' in text
+    assert f'data-chart-url="{asked}calibration?{query}"' in text
+    chart = client.get(f"{asked}series?window=1d&step=3600", headers=bearer(cast.viewer)).json()
+    assert sum(row[-1] for row in chart["table"]["rows"]) == 40
+
+
+def test_a_page_without_labels_is_loaded_again_when_they_come(
+    cast: Cast, labelled: Endpoint, client: Client
+) -> None:
+    def asks(target: str) -> tuple[int, str | None]:
+        headers = {"HX-Request": "true", "HX-Target": target}
+        client.force_login(cast.viewer)
+        answer = client.get("/endpoints/production/flights/quality", headers=headers)
+        return answer.status_code, answer.headers.get("HX-Refresh")
+
+    assert asks("until-labels") == (200, "true")
+    assert asks("until-counting") == (204, None)
+    Slice.objects.create(endpoint=labelled, name="new", condition=[], created_at=START)
+    assert asks("until-counting") == (200, "true")
+    Labelled.objects.all().delete()
+    assert asks("until-labels") == (204, None)
+    assert 'id="until-labels" data-live="endpoint:' in page(client, cast)
