@@ -399,7 +399,10 @@ def test_amounts_of_any_size_have_an_error_and_a_share(
     actual = size * rng.normal(5, 1, 40)
     said = actual + size * rng.normal(0, 0.5, 40)
     making.row_file(revision, ids(40), {"out.0": said})
-    send(cast.owner, dict(zip(ids(40), actual.tolist(), strict=True)), now)
+    labels = dict(zip(ids(40), actual.tolist(), strict=True))
+    send(cast.owner, {"r0": labels.pop("r0")}, now)
+    joining.sweep(now=now)
+    send(cast.owner, labels, now)
     joining.sweep(now=now)
 
     figures = metrics.of(amounts_of(revision))
