@@ -170,3 +170,17 @@ def test_the_button(client: Client, version: Version, ada: User) -> None:
 
     assert (answer.status_code, answer.headers["Location"]) == (302, version.get_absolute_url())
     assert version.baselines.get().state == "queued"
+
+
+def test_rows_of_training_are_told_as_too_good(
+    client: Client, version: Version, ada: User, now: datetime
+) -> None:
+    """People were told to give what the model was trained on, and then alerted by it."""
+    made = frozen(version, now)
+    assert get(client, ada)["is_of_training"] is False
+    words = "no quality alert is held against them"
+    assert words not in page(client, version, ada)
+
+    Baseline.objects.filter(pk=made.pk).update(origin="training", quality={"roc_auc": 1.0})
+    assert get(client, ada)["is_of_training"] is True
+    assert words in page(client, version, ada)

@@ -450,3 +450,19 @@ def test_what_is_too_small_for_the_ruler_is_not_told_as_nothing(
 
     figures = metrics.of(amounts_of(revision), ["rmse", "r2"])
     assert {one.reason for one in figures.values()} == {metrics.TOO_SMALL}
+
+
+def test_labels_that_stay_too_few_say_so_at_the_end(
+    cast: Cast, revision: Revision, now: datetime
+) -> None:
+    """They were told as labels of no prediction, which was there."""
+    making.baseline(revision.version, VALUE)
+    making.row_file(revision, ids(3), {"out.0": [1.0, 2.0, 3.0]})
+    send(cast.owner, {"r0": 1, "r1": 2, "nobody": 3}, now)
+    joining.sweep(now=now)
+    joining.sweep(now=now + timedelta(days=31))
+
+    told = {row["reason"]: row["labels"] for row in selectors.uncounted(revision.endpoint)}
+    assert told == {
+        "Too few labels to tell what they are": 2, "No such prediction was found": 1,
+    }  # fmt: skip
