@@ -9,7 +9,6 @@ from apps.baselines.layout import SCORE_BINS, Kind
 from apps.baselines.meaning import INPUT
 from apps.core.templatetags.formats import format_duration, format_instant
 from apps.incidents.models import Alert, Incident
-from apps.incidents.selectors.readings import MAIN
 from apps.monitoring.charts import features
 from apps.monitoring.charts.parts import (
     REFERENCE,
@@ -238,15 +237,14 @@ def _shares(found: Any, look: features.Look) -> Json:
 
 def _quality(incident: Incident, alert: Alert, rows: Rows) -> Json | None:
     """The metric over the window and the one before, by when it was predicted."""
-    served, (family, _, name) = alert.watch.served, alert.watch.metric.partition(":")
-    if served is None:
+    served, family = alert.watch.served, alert.watch.metric.partition(":")[0]
+    name = alert.evidence.get("metric")
+    if served is None or name is None:
         return None
-    if name == "main":
-        name = MAIN.get(quality.task_of(incident.endpoint, served), "accuracy")
     span = (rows.since - rows.window, rows.until)
     step = _step((span[1] - span[0]) / POINTS)
     if family == "estimated":
-        estimate = quality.estimated_series(served, *span, step, name)
+        estimate = quality.estimated_series(served, *span, step, name, slice=rows.slice)
         lines = [estimate] if estimate else []
     else:
         lines = quality.series(
@@ -254,7 +252,7 @@ def _quality(incident: Incident, alert: Alert, rows: Rows) -> Json | None:
         )
     if not lines:
         return None
-    reference = quality.reference_of(served).get(name)
+    reference = quality.reference_of(served).values.get(name)
     drawn = quality_charts.trend(name, lines, reference, span)
     part = f", slice {rows.slice.name}" if rows.slice else ""
     return drawn | {"words": f"{name} by when it was predicted, with its reference{part}"}

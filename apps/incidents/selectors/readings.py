@@ -251,6 +251,8 @@ def _quality(look: Look, rule: Rule, until: datetime) -> Iterator[Found]:
         count = measured.predictions if is_estimate else measured.labels
         figure = measured.metrics.get(name)
         reading = judging.quality(rule, name, figure, count, values.get(name), until)
+        # Which figure "main" was, so that the picture of an alert is of the same.
+        reading = replace(reading, evidence={**reading.evidence, "metric": name})
         note = known.estimate_note if is_estimate else known.note if rule.drop else ""
         if note and count >= rule.enough:
             reading = replace(reading, words=f"{reading.words}. {note}")
